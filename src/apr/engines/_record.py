@@ -1,0 +1,78 @@
+"""The run record: everything that a generation depended on, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from apr.engines._generate import FinishReason, Step
+from apr.engines._prompt import Decision
+from apr.engines._sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUse:
+    """Where the chat template came from, and what was done with it.
+
+    source:    where it was found; None if the model has none
+    sha256:    of its UTF-8 text
+    decision:  applied, raw or pre-formatted; reason: why
+    """
+
+    source: str | None
+    sha256: str | None
+    decision: Decision
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Wall-clock seconds, and tokens per second of each phase.
+
+    load_s:      opening, decoding weights, building the tokenizer
+    prefill_s:   from the call to the first token; decode_s: all later tokens
+    """
+
+    load_s: float
+    prefill_s: float
+    decode_s: float
+    prefill_tok_per_s: float
+    decode_tok_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One generation. Two records that differ in a field that is not under test are not comparable.
+
+    model_sha256:    of the model file; for a folder, of the list of its files' digests
+    tensors_sha256:  of the tensors under canonical names; equal for two containers with the same encoded weights
+    prompt_text:     what was tokenised, template included
+    output_token_ids: captured where they were chosen, the stop token included
+    environment:     `APR_*` switches in force
+    """
+
+    engine: str
+    engine_version: str
+    kernel_set: str
+    instruction_set: str
+    model: str
+    model_format: str
+    model_sha256: str | None
+    tensors_sha256: str | None
+    tokenizer_sha256: str
+    template: TemplateUse
+    prompt_text: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: Sampling
+    max_tokens: int
+    stop_token_ids: tuple[int, ...]
+    stop_strings: tuple[str, ...]
+    threads: int
+    batch: int
+    cached_prompt_tokens: int
+    environment: dict[str, str]
+    text: str
+    output_token_ids: tuple[int, ...]
+    steps: tuple[Step, ...]
+    finish_reason: FinishReason
+    timings: Timings
+    schema: str = field(default="apr.run/1")

@@ -1,0 +1,305 @@
+"""The GGUF header, validated whole: nothing is handed out before every count, length, shape and offset is checked.
+
+    "GGUF"  version u32  n_tensors u64  n_kv u64      little-endian throughout
+    n_kv x       key, type u32, value
+    n_tensors x  name, n_dims u32, dims u64 (fastest first), type u32, offset u64 (from the start of the data)
+    padding to the alignment, then the data; every tensor is padded to the alignment, too
+
+Single checks in this place have been got round before (CVE-2024-21802 and its siblings, CVE-2025-53630,
+CVE-2026-27940): hence plain Python integers, which do not wrap, and one rule for all counts: they are compared with the
+bytes left in the file before anything is allocated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from apr.errors import (
+    BadMagic,
+    BadMetadata,
+    BadString,
+    DuplicateName,
+    LimitExceeded,
+    MisalignedTensor,
+    OverlappingTensors,
+    ShapeMismatch,
+    TruncatedFile,
+    UnknownDtype,
+    UnsupportedVersion,
+)
+from apr.formats._base import TensorInfo, Warned
+from apr.formats._ggml_types import REMOVED, TYPES, GgmlType
+from apr.formats._gguf_values import MAX_KEY_BYTES, Cursor, read_key, read_value
+
+MAGIC = b"GGUF"
+VERSION = 3
+DEFAULT_ALIGNMENT = 32
+MIN_ALIGNMENT = 8  # the specification says: a multiple of 8
+MAX_ALIGNMENT = 1 << 24
+MAX_KV = 65_536
+MAX_TENSORS = 1_048_576
+MAX_DIMS = 4
+MAX_NAME_BYTES = 63  # GGML_MAX_NAME is 64, its final NUL included
+MAX_ELEMENTS = 2**63 - 1
+
+_SMALLEST_KV = 8 + 1 + 4 + 1
+_SMALLEST_TENSOR = 8 + 1 + 4 + 4 + 8
+
+
+@dataclass(slots=True)
+class Header:
+    """A header that has passed every check.
+
+    metadata, value_types:  by key, in the order of the file
+    tensors:                by name, in the order of the data, with offsets from the start of the file
+    data_offset:            the first byte of the data
+    data_end:               the byte after the last tensor, without its padding
+    """
+
+    version: int
+    alignment: int = DEFAULT_ALIGNMENT
+    metadata: dict[str, Any] = field(default_factory=dict)
+    value_types: dict[str, str] = field(default_factory=dict)
+    tensors: dict[str, TensorInfo] = field(default_factory=dict)
+    data_offset: int = 0
+    data_end: int = 0
+    warnings: list[Warned] = field(default_factory=list)
+
+
+class _Entry(NamedTuple):
+    shape: tuple[int, ...]
+    codec: str
+    offset: int
+    n_bytes: int
+
+
+def pad(n_bytes: int, alignment: int) -> int:
+    """`n_bytes` rounded up to a multiple of `alignment`."""
+    return -(-n_bytes // alignment) * alignment
+
+
+def parse(path: Path, buffer: memoryview, *, file_size: int) -> Header:
+    """Read and check a whole header.
+
+    buffer:     the file from its first byte on: at least the header
+    file_size:  bytes of the whole file, against which the data is measured
+    Raises      FormatError, one subclass a rule, with the byte where the rule is broken.
+    """
+    cursor = Cursor(path, buffer)
+    header = Header(_read_version(cursor))
+    at_counts = cursor.position
+    n_tensors = cursor.u64("the number of tensors")
+    n_kv = cursor.u64("the number of metadata keys")
+    _check_count(cursor, n_tensors, "tensors", MAX_TENSORS, at_counts)
+    _check_count(cursor, n_kv, "metadata keys", MAX_KV, at_counts + 8)
+    cursor.need(
+        n_tensors * _SMALLEST_TENSOR + n_kv * _SMALLEST_KV, f"a header of {n_kv:,} keys and {n_tensors:,} tensors"
+    )
+    for index in range(n_kv):
+        _read_pair(cursor, header, index)
+    entries: dict[str, _Entry] = {}
+    expected = 0
+    for index in range(n_tensors):
+        entry = _read_tensor(cursor, entries, index, expected=expected, alignment=header.alignment)
+        expected += pad(entry.n_bytes, header.alignment)
+    # without tensors there is no data section, and nothing to align
+    header.data_offset = pad(cursor.position, header.alignment) if entries else cursor.position
+    for name, entry in entries.items():
+        at = header.data_offset + entry.offset
+        header.tensors[name] = TensorInfo(name, entry.codec, entry.shape, at, entry.n_bytes, path)
+    _check_end(path, header, file_size)
+    return header
+
+
+def _read_version(cursor: Cursor) -> int:
+    head = bytes(cursor.buffer[:4])
+    if head != MAGIC[: len(head)]:
+        raise BadMagic(
+            cursor.path, f"starts with {head!r}, a GGUF file starts with {MAGIC!r}; this is another format", offset=0
+        )
+    cursor.need(4, "the magic 'GGUF'")
+    cursor.position = 4
+    version = cursor.u32("the version")
+    if version in (2, VERSION):
+        return version
+    if version and version & 0xFFFF == 0:
+        swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+        message = (
+            f"version {version} is {swapped} with its bytes swapped: a big-endian file, and only little-endian ones "
+            "are read; convert it with gguf_convert_endian.py"
+        )
+    elif version == 1:
+        message = "GGUF version 1, versions 2 and 3 are read; convert the model again with a current converter"
+    else:
+        message = (
+            f"GGUF version {version}, versions 2 and 3 are read; the header is corrupt, or newer than this program"
+        )
+    raise UnsupportedVersion(cursor.path, message, offset=4)
+
+
+def _check_count(cursor: Cursor, count: int, what: str, limit: int, offset: int) -> None:
+    if count > limit:
+        message = f"the file announces {count:,} {what}, at most {limit:,} are allowed; the count is corrupt"
+        raise LimitExceeded(cursor.path, message, offset=offset)
+
+
+def _read_pair(cursor: Cursor, header: Header, index: int) -> None:
+    at = cursor.position
+    key = read_key(cursor, index)
+    if key in header.metadata:
+        raise DuplicateName(
+            cursor.path, f"the metadata key {key!r} occurs twice; remove one and write the file again", offset=at
+        )
+    at_value = cursor.position
+    header.value_types[key], header.metadata[key] = read_value(cursor, key)
+    if key == "general.alignment":
+        header.alignment = _check_alignment(cursor.path, header.value_types[key], header.metadata[key], at_value)
+
+
+def _check_alignment(path: Path, kind: str, value: Any, offset: int) -> int:
+    if kind != "uint32":
+        raise BadMetadata(
+            path, f"'general.alignment' is {kind}, it must be uint32; the header is corrupt", offset=offset
+        )
+    alignment = int(value)
+    if not MIN_ALIGNMENT <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        message = (
+            f"'general.alignment' is {alignment}, it must be a power of two from {MIN_ALIGNMENT} to "
+            f"{MAX_ALIGNMENT:,}; write the file again with 32"
+        )
+        raise BadMetadata(path, message, offset=offset + 4)
+    return alignment
+
+
+def _read_tensor(cursor: Cursor, entries: dict[str, _Entry], index: int, *, expected: int, alignment: int) -> _Entry:
+    at = cursor.position
+    name = _read_name(cursor, index)
+    if name in entries:
+        raise DuplicateName(
+            cursor.path, f"the tensor {name!r} occurs twice; the file is corrupt, fetch it again", offset=at
+        )
+    at_dims = cursor.position
+    dims = _read_dims(cursor, name)
+    at_type = cursor.position
+    kind = _read_type(cursor, name)
+    row = dims[0] if dims else 1
+    if row % kind.block_size:
+        message = (
+            f"tensor {name!r} has rows of {row} elements, {kind.name} needs a multiple of {kind.block_size}; "
+            "the type or the shape is corrupt"
+        )
+        raise ShapeMismatch(cursor.path, message, offset=at_type)
+    n_elements = 1
+    for size in dims:
+        n_elements *= size
+    if n_elements >= MAX_ELEMENTS:
+        raise ShapeMismatch(
+            cursor.path,
+            f"tensor {name!r} has the dimensions {dims}: 2^63 elements or more; they are corrupt",
+            offset=at_dims,
+        )
+    offset = _read_offset(cursor, name, expected=expected, alignment=alignment)
+    # GGUF counts dimensions from the fastest; from here on they are row-major
+    entry = _Entry(tuple(reversed(dims)), kind.name, offset, n_elements // kind.block_size * kind.block_bytes)
+    entries[name] = entry
+    return entry
+
+
+def _read_name(cursor: Cursor, index: int) -> str:
+    at = cursor.position
+    raw = cursor.string(f"the name of tensor {index}", limit=MAX_KEY_BYTES)
+    if len(raw) > MAX_NAME_BYTES:
+        message = f"the name of tensor {index} has {len(raw)} bytes, at most {MAX_NAME_BYTES} are allowed: {raw[:80]!r}"
+        raise LimitExceeded(cursor.path, message, offset=at)
+    if not raw or 0 in raw:
+        raise BadString(
+            cursor.path, f"the name of tensor {index} is {raw!r}; it must have a byte, and none that is 0", offset=at
+        )
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"the name of tensor {index} is {raw!r}, which is not UTF-8; the header is corrupt"
+        raise BadString(cursor.path, message, offset=at + 8 + error.start) from error
+
+
+def _read_dims(cursor: Cursor, name: str) -> tuple[int, ...]:
+    at = cursor.position
+    n_dims = cursor.u32(f"the number of dimensions of {name!r}")
+    if n_dims > MAX_DIMS:
+        message = f"tensor {name!r} has {n_dims:,} dimensions, at most {MAX_DIMS} are allowed; the count is corrupt"
+        raise LimitExceeded(cursor.path, message, offset=at)
+    dims = tuple(cursor.u64(f"a dimension of {name!r}") for _ in range(n_dims))
+    if 0 in dims or any(size > MAX_ELEMENTS for size in dims):
+        message = f"tensor {name!r} has the dimensions {dims}; each must be from 1 to 2^63 - 1, they are corrupt"
+        raise ShapeMismatch(cursor.path, message, offset=at + 4)
+    return dims
+
+
+def _read_type(cursor: Cursor, name: str) -> GgmlType:
+    at = cursor.position
+    number = cursor.u32(f"the type of {name!r}")
+    kind = TYPES.get(number)
+    if kind is not None:
+        return kind
+    if number in REMOVED:
+        message = (
+            f"tensor {name!r} has type {number}, {REMOVED[number]}, which ggml has removed; "
+            "convert the model again to another type"
+        )
+    else:
+        message = (
+            f"tensor {name!r} has type {number}, which is unknown here (0 to {max(TYPES)}); "
+            "the header is corrupt, or newer than this program"
+        )
+    raise UnknownDtype(cursor.path, message, offset=at)
+
+
+def _read_offset(cursor: Cursor, name: str, *, expected: int, alignment: int) -> int:
+    at = cursor.position
+    offset = cursor.u64(f"the offset of {name!r}")
+    if offset == expected:
+        return offset
+    if offset % alignment:
+        message = (
+            f"tensor {name!r} starts at byte {offset} of the data, which is no multiple of {alignment}; "
+            f"expected {expected}"
+        )
+        raise MisalignedTensor(cursor.path, message, offset=at)
+    what = "lies on the tensor before it" if offset < expected else "leaves a hole before it"
+    message = (
+        f"tensor {name!r} {what}: it starts at byte {offset} of the data, expected {expected}; the offset is corrupt"
+    )
+    raise OverlappingTensors(cursor.path, message, offset=at)
+
+
+def _check_end(path: Path, header: Header, file_size: int) -> None:
+    header.data_end = header.data_offset
+    for whole, info in enumerate(header.tensors.values()):
+        header.data_end = info.offset + info.n_bytes
+        if header.data_end > file_size:
+            counts = f"{whole:,} of {len(header.tensors):,} tensors are whole"
+            message = (
+                f"tensor {info.name!r} ends at byte {header.data_end:,}, the file has {file_size:,} ({counts}); "
+                "the download is probably cut short, fetch it again"
+            )
+            raise TruncatedFile(path, message, offset=file_size)
+    padded = pad(header.data_end, header.alignment)
+    if file_size > padded:
+        message = (
+            f"{path}: {file_size - padded:,} bytes follow the last tensor; "
+            "they are no part of the model, and a rewritten file lacks them"
+        )
+        header.warnings.append(Warned("trailing-bytes", message))
+    elif file_size < padded and header.tensors:
+        message = (
+            f"{path}: the padding after the last tensor lacks {padded - file_size} bytes; "
+            "some readers demand it, write the file again"
+        )
+        header.warnings.append(Warned("missing-padding", message))
+    parts = header.metadata.get("split.count")
+    if isinstance(parts, int) and parts > 1:
+        header.warnings.append(
+            Warned("split", f"{path}: one of {parts} parts of a model; merge them with `llama-gguf-split --merge`")
+        )

@@ -1,0 +1,47 @@
+"""A kernel set: the ops that a model's forward pass is written over.
+
+The forward pass takes a set and never imports an op, so that a faster set can stand under the same model code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from apr.kernels.attention import attention
+from apr.kernels.embedding import embedding
+from apr.kernels.gelu import gelu_tanh
+from apr.kernels.linear import linear
+from apr.kernels.rmsnorm import rmsnorm
+from apr.kernels.rope import rope, rope_table
+from apr.kernels.silu import silu
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSet:
+    """Ops by name; each has the signature and the meaning of the NumPy function of that name."""
+
+    name: str
+    embedding: Callable[..., np.ndarray]
+    linear: Callable[..., np.ndarray]
+    rmsnorm: Callable[..., np.ndarray]
+    rope_table: Callable[..., tuple[np.ndarray, np.ndarray]]
+    rope: Callable[..., np.ndarray]
+    attention: Callable[..., np.ndarray]
+    silu: Callable[..., np.ndarray]
+    gelu_tanh: Callable[..., np.ndarray]
+
+
+NUMPY = KernelSet(
+    name="numpy",
+    embedding=embedding,
+    linear=linear,
+    rmsnorm=rmsnorm,
+    rope_table=rope_table,
+    rope=rope,
+    attention=attention,
+    silu=silu,
+    gelu_tanh=gelu_tanh,
+)

@@ -1,0 +1,29 @@
+"""Q4_K: super-blocks of 256 elements of 4 bits; each 32 have a 6-bit scale and a 6-bit minimum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apr.kernels.quants._bits import field, halves, scale_quants, spread, unpack
+from apr.kernels.quants._block import BlockCodec
+from apr.kernels.quants._k_scales import scales_and_minima
+
+
+class Codec(BlockCodec):
+    """d, dmin (F16); 12 bytes of scales and minima; 128 bytes: each 32 hold 32 elements low, then 32 high.
+
+    x = (d * scale) * q - (dmin * minimum). Source: ggml-quants.c, dequantize_row_q4_K.
+    """
+
+    name = "q4_k"
+    block_size = 256
+    block_bytes = 144
+    ggml_type = 12
+    apr_dtype = 12
+
+    def decode_blocks(self, blocks: np.ndarray, out: np.ndarray) -> None:
+        """Fill `out`, float32 [n_blocks, 256]."""
+        factors = halves(blocks, 0, 2)[:, :, None] * scales_and_minima(field(blocks, 4, 12))  # [n_blocks, 2, 8]
+        quants = unpack(field(blocks, 16, 128), 4, width=32)
+        scale_quants(out, quants, factors[:, 0])
+        np.subtract(out, spread(factors[:, 1], out), out=out)

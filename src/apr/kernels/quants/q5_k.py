@@ -1,0 +1,30 @@
+"""Q5_K: super-blocks of 256 elements of 5 bits; each 32 have a 6-bit scale and a 6-bit minimum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from apr.kernels.quants._bits import add_high_bits, field, halves, scale_quants, spread, unpack
+from apr.kernels.quants._block import BlockCodec
+from apr.kernels.quants._k_scales import scales_and_minima
+
+
+class Codec(BlockCodec):
+    """d, dmin (F16); 12 bytes of scales and minima; 32 bytes of fifth bits; 128 bytes of nibbles as in Q4_K.
+
+    Bit j of byte i of the fifth bits belongs to element 32 * j + i. x = (d * scale) * q - (dmin * minimum).
+    Source: ggml-quants.c, dequantize_row_q5_K.
+    """
+
+    name = "q5_k"
+    block_size = 256
+    block_bytes = 176
+    ggml_type = 13
+
+    def decode_blocks(self, blocks: np.ndarray, out: np.ndarray) -> None:
+        """Fill `out`, float32 [n_blocks, 256]."""
+        factors = halves(blocks, 0, 2)[:, :, None] * scales_and_minima(field(blocks, 4, 12))  # [n_blocks, 2, 8]
+        quants = unpack(field(blocks, 48, 128), 4, width=32)
+        add_high_bits(quants, unpack(field(blocks, 16, 32), 1, width=32), 4)
+        scale_quants(out, quants, factors[:, 0])
+        np.subtract(out, spread(factors[:, 1], out), out=out)

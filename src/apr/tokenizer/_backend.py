@@ -1,0 +1,140 @@
+"""The `tokenizers` library, set up for a spec: cutting, merging, byte fallback. Special tokens in the text stay text here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from apr.errors import TokenizerError
+from apr.tokenizer import _spm, pre
+from apr.tokenizer.byte_alphabet import BYTE_OF_CHAR
+from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType, ids_of_type
+
+logger = logging.getLogger(__name__)
+
+_NOT_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # bytes that no UTF-8 text holds (RFC 3629)
+
+
+def build(spec: TokenizerSpec) -> Tokenizer:
+    """A library tokenizer that never gives a control token, whatever the text.
+
+    Control tokens are not even in its vocabulary, so no merge and no whole-word match can build one. User-defined tokens are always
+    matched whole. Raises TokenizerError for merges that name tokens the vocabulary lacks.
+    """
+    if spec.json is not None:
+        tokenizer = _from_json(spec.json)
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+    hidden = {i for i in ids_of_type(spec, *HIDDEN_TYPES) if not (spec.kind == "spm" and i == spec.unk_token_id)}
+    tokenizer = _from_tables(spec, {token: i for i, token in enumerate(spec.tokens) if i not in hidden})
+    tokenizer.add_tokens(_added(spec, TokenType.USER_DEFINED))
+    return tokenizer
+
+
+def build_continuation(text: str) -> Tokenizer | None:
+    """The tokenizer.json `text` for text that follows a control token, if that is cut differently (`prepend_scheme: first`); else None."""
+    if '"first"' not in text:
+        return None
+    document = json.loads(text)
+    for part in (document.get("pre_tokenizer"), *((document.get("pre_tokenizer") or {}).get("pretokenizers") or ())):
+        if isinstance(part, dict) and part.get("prepend_scheme") == "first":
+            part["prepend_scheme"] = "never"
+    tokenizer = _from_json(json.dumps(document))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def build_complete(spec: TokenizerSpec) -> Tokenizer:
+    """A library tokenizer with everything: control tokens matched, BOS and EOS added on request. For writing a tokenizer.json."""
+    tokenizer = _from_tables(spec, {token: i for i, token in enumerate(spec.tokens)})
+    tokenizer.add_special_tokens(_added(spec, TokenType.CONTROL, TokenType.UNKNOWN))
+    tokenizer.add_tokens(_added(spec, TokenType.USER_DEFINED))
+    bos = spec.tokens[spec.bos_token_id] if spec.add_bos and spec.bos_token_id is not None else None
+    eos = spec.tokens[spec.eos_token_id] if spec.add_eos and spec.eos_token_id is not None else None
+    if bos or eos:
+        single = [*([f"{bos}:0"] if bos else []), "$A:0", *([f"{eos}:0"] if eos else [])]
+        pair = [*single, *(part.replace(":0", ":1").replace("$A", "$B") for part in single)]
+        special = [(token, spec.tokens.index(token)) for token in {bos, eos} if token]
+        tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=special)
+    return tokenizer
+
+
+def _from_json(text: str) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(text)
+    except Exception as exc:  # the library raises nothing narrower
+        raise TokenizerError(
+            f"tokenizer.json is refused by the tokenizers library: {exc}; take the original file again"
+        ) from exc
+
+
+def _added(spec: TokenizerSpec, *types: TokenType) -> list[AddedToken]:
+    special = TokenType.USER_DEFINED not in types
+    return [AddedToken(spec.tokens[i], special=special, normalized=False) for i in ids_of_type(spec, *types)]
+
+
+def _from_tables(spec: TokenizerSpec, vocab: dict[str, int]) -> Tokenizer:
+    return _spm_tokenizer(spec, vocab) if spec.kind == "spm" else _byte_level_tokenizer(spec, vocab)
+
+
+def _byte_level_tokenizer(spec: TokenizerSpec, vocab: dict[str, int]) -> Tokenizer:
+    rules = pre.rules(spec.pre)
+    missing = [byte for char, byte in BYTE_OF_CHAR.items() if char not in vocab and byte not in _NOT_UTF8]
+    if missing:
+        logger.info(
+            "%d bytes of UTF-8 have no token; characters that need them are lost, as in every engine", len(missing)
+        )
+    tokenizer = Tokenizer(_bpe(vocab, _pairs(spec), ignore_merges=rules.ignore_merges))
+    if spec.normalization == "nfc":
+        tokenizer.normalizer = normalizers.NFC()
+    splits = [pre_tokenizers.Split(Regex(regex), "isolated") for regex in rules.regexes]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _spm_tokenizer(spec: TokenizerSpec, vocab: dict[str, int]) -> Tokenizer:
+    has_bytes = all(f"<0x{byte:02X}>" in vocab for byte in range(256))
+    unk = spec.tokens[spec.unk_token_id] if spec.unk_token_id is not None else None
+    merges = _spm.derive_merges(spec.tokens, spec.token_types, spec.scores)
+    tokenizer = Tokenizer(_bpe(vocab, merges, unk_token=unk, fuse_unk=True, byte_fallback=has_bytes))
+    prefix = [normalizers.Prepend(_spm.SPACE)] if spec.add_space_prefix else []
+    nfc = [normalizers.NFC()] if spec.normalization == "nfc" else []
+    tokenizer.normalizer = normalizers.Sequence([*nfc, *prefix, normalizers.Replace(" ", _spm.SPACE)])
+    strip = [decoders.Strip(" ", 1, 0)] if spec.add_space_prefix else []
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace(_spm.SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
+    return tokenizer
+
+
+def _pairs(spec: TokenizerSpec) -> list[tuple[str, str]]:
+    """The merges of a byte-level vocabulary, without those that would build a control token."""
+    hidden = {spec.tokens[i] for i in ids_of_type(spec, *HIDDEN_TYPES)}
+    pairs = []
+    for rank, merge in enumerate(spec.merges):
+        left, space, right = merge.partition(" ")
+        if not space or not left or not right:
+            raise TokenizerError(f"merge {rank} is {merge!r}; expected 'left right'; the file is damaged")
+        if left + right not in hidden:
+            pairs.append((left, right))
+    return pairs
+
+
+def _bpe(vocab: dict[str, int], merges: list[tuple[str, str]], **options: Any) -> models.BPE:
+    try:
+        return models.BPE(vocab=vocab, merges=merges, **options)
+    except Exception as exc:  # the library raises nothing narrower
+        for rank, (left, right) in enumerate(merges):
+            absent = [token for token in (left, right, left + right) if token not in vocab]
+            if absent:
+                raise TokenizerError(
+                    f"merge {rank} ({left!r}, {right!r}) names {absent[0]!r}, which the vocabulary does not have as text; "
+                    "vocabulary and merges are of different tokenizers; convert the model again"
+                ) from exc
+        raise TokenizerError(f"the tokenizers library refuses the merges: {exc}; convert the model again") from exc
