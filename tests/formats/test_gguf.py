@@ -10,7 +10,6 @@ from typing import Any
 import gguf as gguf_py
 import numpy as np
 import pytest
-from formats import gguf_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from apr.formats._base import Outgoing
 from apr.formats._ggml_types import REMOVED, TYPES
 from apr.formats._gguf_values import NUMBERS
 from apr.formats.gguf import Typed
+from formats import gguf_bytes
 
 SCALARS: dict[str, Any] = {
     "uint8": 200,

@@ -6,16 +6,13 @@ import random
 import struct
 import time
 import tracemalloc
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gguf as gguf_py
 import numpy as np
 import pytest
-from formats import gguf_bytes
-from formats.gguf_bytes import Builder, meta, one, two, with_alignment
-from formats.llama_gguf_verdicts import verdicts
-from fuzz import fuzz_gguf
 
 import apr.formats
 from apr.errors import (
@@ -28,6 +25,7 @@ from apr.errors import (
     MisalignedTensor,
     OverlappingTensors,
     ShapeMismatch,
+    TrailingBytes,
     TruncatedFile,
     UnknownDtype,
     UnsupportedVersion,
@@ -35,6 +33,10 @@ from apr.errors import (
 from apr.formats import gguf
 from apr.formats._ggml_types import REMOVED
 from apr.formats._gguf_header import Header, parse
+from formats import gguf_bytes
+from formats.gguf_bytes import Builder, meta, one, two, with_alignment
+from formats.llama_gguf_verdicts import verdicts
+from fuzz import fuzz_gguf
 
 BOUNDARIES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 8, 2**64 - 1)
 PATH = Path("m.gguf")
@@ -118,10 +120,10 @@ BROKEN: dict[str, tuple[bytes, type[FormatError], int, str]] = {
     "tensor name of 70,000 bytes": (one(name=LONG), LimitExceeded, 24, "65,535"),
     "tensor twice": (two("t"), DuplicateName, 57, "'t' occurs twice"),
     "5 dimensions": (one((1,) * 5), LimitExceeded, 33, "5 dimensions"),
-    "dimension 0": (one((8, 0)), ShapeMismatch, 37, "(8, 0)"),
+    "dimension 0": (one((8, 0)), ShapeMismatch, 37, "[8, 0]"),
     "dimension 2^63": (one((2**63,)), ShapeMismatch, 37, "2^63"),
     "2^64 elements": (one((2**32, 2**32)), ShapeMismatch, 37, "2^63 elements"),
-    "rows that are no blocks": (one((31, 32), kind=8), ShapeMismatch, 53, "multiple of 32"),
+    "rows that are no blocks": (one((31, 32), kind=8), ShapeMismatch, 37, "multiple of 32"),
     "type 43": (one(kind=43), UnknownDtype, 45, "'t' has type 43"),
     "type -1": (one(kind=2**32 - 1), UnknownDtype, 45, "type 4294967295"),
     **{
@@ -133,7 +135,9 @@ BROKEN: dict[str, tuple[bytes, type[FormatError], int, str]] = {
     "offset 2^64 - 32": (one(offset=2**64 - 32), OverlappingTensors, 49, "hole"),
     "two tensors on the same bytes": (two(offset=0), OverlappingTensors, 82, "on the tensor before"),
     "a hole between two tensors": (two(offset=64) + bytes(64), OverlappingTensors, 82, "expected 32"),
-    "data cut short": (two()[:-1], TruncatedFile, 191, "1 of 2 tensors are whole"),
+    "data cut short": (two()[:-1], TruncatedFile, 159, "1 of 2 tensors are whole"),
+    "bytes after a header without tensors": (head() + bytes(32), TrailingBytes, 32, "24 bytes follow"),
+    "padding that is not 0": (one()[:60] + b"x" + one()[61:], TrailingBytes, 60, "not 0"),
     "no data": (one(n_bytes=0), TruncatedFile, 64, "0 of 1 tensors are whole"),
 }
 
@@ -211,14 +215,15 @@ def assert_refused_or_one_field_differs(name: str, raw: bytes, owner: str) -> No
     if isinstance(outcome, FormatError):
         assert outcome.offset is not None, name
         return
-    before, after = snapshot(good()), snapshot(outcome)
+    before, after = good(), snapshot(outcome)
     changed = {key for key in before if after.get(key) != before[key]}
     appeared = set(after) - set(before)
     assert changed <= {owner} and len(appeared) <= 1, f"{name}: {changed} {appeared}"
 
 
-def good() -> Header:
-    return parse(PATH, memoryview(RAW), file_size=len(RAW))
+@cache
+def good() -> dict[str, Any]:
+    return snapshot(parse(PATH, memoryview(RAW), file_size=len(RAW)))
 
 
 def test_boundary_numbers_are_refused_fast_and_in_little_memory() -> None:
@@ -259,7 +264,7 @@ def test_whatever_llama_cpp_refuses_is_refused() -> None:
     cases = [(name, raw) for name, (raw, _, _, _) in BROKEN.items()] + mutants()
     cases += [(f"flip at {at}", dice.choice(flips(at))) for at in range(header_end())]
     cases += [(f"cut at {cut}", RAW[:cut]) for cut in range(0, len(RAW), 7)]
-    cases += [(f"random {i}", fuzz_gguf.mutate(RAW, dice)) for i in range(1500)]
+    cases += [(f"random {i}", fuzz_gguf.mutate(RAW, dice)) for i in range(800)]
     cases += [("the good file", RAW)]
     theirs = verdicts([raw for _, raw in cases])
     ours = [isinstance(verdict(raw), Header) for _, raw in cases]
@@ -283,6 +288,8 @@ STRICTER = {
     "tensor name with NUL",
     "tensor name that is not UTF-8",
     "dimension 0",
+    "bytes after a header without tensors",
+    "padding that is not 0",
 }
 
 

@@ -62,6 +62,7 @@ REFUSED: dict[str, tuple[bytes, type[FormatError], int | None]] = {
     "length cut": (b"\x10\0\0\0", TruncatedFile, 4),
     "no header": (file_of(b""), BadMagic, 8),
     "header cut": ((20).to_bytes(8, "little") + b"{}", TruncatedFile, 0),
+    "header cut by one": ((3).to_bytes(8, "little") + b"{}", TruncatedFile, 0),
     "header at the limit and cut": ((100_000_000).to_bytes(8, "little") + b"{}", TruncatedFile, 0),
     "header over the limit": ((100_000_001).to_bytes(8, "little") + b"{}", LimitExceeded, 0),
     "header of 2**64 - 1": (b"\xff" * 8 + b"{}", LimitExceeded, 0),
@@ -138,6 +139,7 @@ def test_each_broken_rule_has_its_error_and_its_byte(tmp_path: Path, case: str) 
 ACCEPTED = {
     "nothing": file_of(b"{}"),
     "only metadata": file_of(b'{"__metadata__":{"a":"b"}}   '),
+    "a length whose first byte is a brace": file_of(b"{}".ljust(ord("{"))),
     "a scalar": one(shape=[]),
     "an empty tensor": one(shape=[0, 2**40], offsets=[0, 0], n_data=0),
     "empty tensors between": two((0, 0), (0, 3), 3),

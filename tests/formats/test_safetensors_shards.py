@@ -50,6 +50,13 @@ def test_a_folder_prefers_the_index_then_the_plain_name_then_the_only_file(tmp_p
     assert [path.name for path in safetensors.read(tmp_path).files] == ["x.safetensors", "y.safetensors"]
 
 
+def test_an_index_of_another_name_is_opened_by_its_path_and_is_no_file_of_tensors(tmp_path: Path) -> None:
+    index = (shards_in(tmp_path) / safetensors.INDEX_NAME).rename(tmp_path / "fp16.safetensors.index.json")
+    with safetensors.read(index) as model:
+        assert [path.name for path in model.files] == ["x.safetensors", "y.safetensors"]
+        assert model.warnings == []
+
+
 def test_several_files_without_an_index_are_a_usage_error(tmp_path: Path) -> None:
     shards_in(tmp_path)
     (tmp_path / safetensors.INDEX_NAME).unlink()

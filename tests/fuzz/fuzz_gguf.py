@@ -17,12 +17,11 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from formats import gguf_bytes
-
 from apr.errors import FormatError
 from apr.formats._base import Outgoing
 from apr.formats._gguf_header import Header, parse
 from apr.formats._gguf_writer import Typed, encode_header
+from formats import gguf_bytes
 
 BOUNDARIES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 8, 2**64 - 1)
 NOWHERE = Path("fuzz.gguf")
@@ -45,12 +44,12 @@ def check(raw: bytes) -> bool:
     except FormatError:
         return False
     for info in header.tensors.values():
-        assert 0 < info.n_bytes and info.offset + info.n_bytes <= len(raw), f"{info.name!r} lies outside of the file"
+        assert info.n_bytes > 0 and info.offset + info.n_bytes <= len(raw), f"{info.name!r} lies outside of the file"
         assert info.offset % header.alignment == 0, f"{info.name!r} is not aligned"
     tensors = tuple((info.name, info.codec, info.shape) for info in header.tensors.values())
     metadata = {key: Typed(header.value_types[key], value) for key, value in header.metadata.items()}
     written = encode_header(NOWHERE, Outgoing(metadata, tensors, lambda name: None))  # type: ignore[arg-type, return-value]
-    again = parse(NOWHERE, memoryview(written), file_size=len(raw) + header.alignment)
+    again = parse(NOWHERE, memoryview(written), file_size=len(written) + header.data_end - header.data_offset)
     assert _shown(again) == _shown(header), "a header changes when it is written and read again"
     return True
 

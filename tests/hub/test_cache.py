@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ def stored(key: str = "key", content: bytes = b"model", *names: str, borrowed: b
 def test_a_stored_file_is_found(home: Path) -> None:
     model = stored()
     assert model.path == home / "models" / "key" / "m.gguf" and model.path.read_bytes() == b"model"
-    assert cache.lookup("key") == model and cache.listed() == [model]
+    found = cache.lookup("key")
+    assert found is not None and replace(found, last_used=model.last_used) == model
+    assert [listed.path for listed in cache.listed()] == [model.path]
     assert list(cache.partial_dir().iterdir()) == []
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizer.templates_conversations import CALL, CONVERSATIONS, HOSTILE, RESULT, SYSTEM, USER, WEATHER
 
 from apr.errors import TemplateError
 from apr.tokenizer import _template_process
-from apr.tokenizer.chat_template import ChatTemplate, Rendered, suspicious
+from apr.tokenizer.chat_template import ChatTemplate, Rendered
+from tokenizer.templates_conversations import CALL, CONVERSATIONS, HOSTILE, RESULT, SNIPPETS, SYSTEM, USER, WEATHER
 
 TEMPLATES = {path.stem: path for path in sorted((Path(__file__).parent / "templates").glob("*.jinja"))}
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
@@ -43,7 +43,9 @@ def oracle() -> Any:
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
             return NOW
 
-    fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>")), **SPECIAL)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>")), **SPECIAL
+    )
 
     def render(source: str, messages: list[dict[str, Any]], **options: Any) -> str | Exception:
         try:
@@ -56,7 +58,7 @@ def oracle() -> Any:
         yield render
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def chatml() -> Iterator[ChatTemplate]:
     with ChatTemplate(CHATML, origin="test", control_tokens=TOKENS) as template:
         yield template
@@ -96,18 +98,33 @@ def test_text_is_that_of_transformers(name: str, oracle: Any) -> None:
     assert compared >= 10
 
 
-def test_blocks_that_are_not_trimmed_are_seen(oracle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted = tmp_path / "child.py"
-    planted.write_text(_template_process.CHILD.read_text().replace("trim_blocks=True", "trim_blocks=False"))
-    monkeypatch.setattr(_template_process, "CHILD", planted)
-    assert any(differences(name, oracle)[0] for name in ("llama3_1", "chatml", "phi3"))
+def test_text_of_small_templates_is_that_of_transformers(oracle: Any) -> None:
+    messages = [*CONVERSATIONS["turns"], RESULT]
+    source = "\n=====\n".join(SNIPPETS)  # one process for all of them
+    with ChatTemplate(source, origin="snippets", variables=SPECIAL) as template:
+        ours = template.render(messages, strftime_now=NOW, tools=[WEATHER]).text
+    assert ours.split("=====") == oracle(source, messages, tools=[WEATHER], add_generation_prompt=True).split("=====")
+    assert ours.count("=====") == len(SNIPPETS) - 1
 
 
-def test_json_that_escapes_html_is_seen(oracle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted = tmp_path / "child.py"
-    planted.write_text(_template_process.CHILD.read_text().replace('made.filters["tojson"] = _tojson', "pass"))
-    monkeypatch.setattr(_template_process, "CHILD", planted)
-    assert differences("qwen2_5_coder", oracle)[0]
+@pytest.mark.parametrize(
+    ("name", "healthy", "planted"),
+    [
+        ("glm4moe", "trim_blocks=True", "trim_blocks=False"),
+        ("glm4moe", "lstrip_blocks=True", "lstrip_blocks=False"),
+        ("qwen2_5_coder", 'made.filters["tojson"] = _tojson', "pass"),
+        ("llama3_1", "ensure_ascii: bool = False", "ensure_ascii: bool = True"),
+    ],
+)
+def test_a_defect_in_the_environment_is_seen(
+    name: str, healthy: str, planted: str, oracle: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _template_process.CHILD.read_text()
+    assert healthy in source
+    child = tmp_path / "child.py"
+    child.write_text(source.replace(healthy, planted))
+    monkeypatch.setattr(_template_process, "CHILD", child)
+    assert differences(name, oracle)[0]
 
 
 def test_generation_blocks_change_nothing_but_scope(oracle: Any) -> None:
@@ -129,7 +146,7 @@ def test_a_second_engine_agrees() -> None:
 
     for name in ("smollm2", "qwen2_5_coder", "qwen3", "llama3", "llama3_1", "gemma3", "zephyr", "phi3"):
         env = minijinja.Environment(trim_blocks=True, lstrip_blocks=True, pycompat=True)
-        env.add_filter("tojson", lambda value, **options: _tojson(value, **options))
+        env.add_filter("tojson", _tojson)
         env.add_function("strftime_now", NOW.strftime)
         given = {"add_generation_prompt": True, "tools": None, **SPECIAL}
         with ChatTemplate(source_of(name), origin=name, variables=SPECIAL) as template:
@@ -141,7 +158,9 @@ def test_a_second_engine_agrees() -> None:
 def test_the_template_s_own_refusal_is_the_message() -> None:
     with (
         ChatTemplate("{{ raise_exception('Only\x1b[31m user!') }}", origin="chat_template of m.gguf") as template,
-        pytest.raises(TemplateError, match=r"^chat_template of m.gguf: .*Only\\x1b\[31m user!; change the messages") as caught,
+        pytest.raises(
+            TemplateError, match=r"^chat_template of m.gguf: .*Only\\x1b\[31m user!; change the messages"
+        ) as caught,
     ):
         template.render([USER])
     assert caught.value.exit_code == 3
@@ -157,7 +176,8 @@ def test_a_hostile_template_ends_in_an_error_and_harms_nobody(name: str, chatml:
 
 
 @pytest.mark.parametrize(
-    "bait", ["{% for a in range(9**6) %}", "{{ 'A' * 10**9 }}", "{% for a in range(99999) %}{% for b in range(99999) %}"]
+    "bait",
+    ["{% for a in range(9**6) %}", "{{ 'A' * 10**9 }}", "{% for a in range(99999) %}{% for b in range(99999) %}"],
 )
 def test_the_same_template_renders_again_after_its_process_was_lost(bait: str) -> None:
     source = "{% if messages[0].content == 'bad' %}" + bait + "{% endfor %}" * bait.count("{% for") + "{% endif %}ok"
@@ -221,7 +241,10 @@ def test_content_without_control_tokens_has_no_literal_span(chatml: ChatTemplate
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_in_real_templates_control_tokens_of_content_and_only_those_are_literal(name: str, oracle: Any) -> None:
     source = source_of(name)
-    tokens = {*re.findall(r"<[|｜][^|｜]*[|｜]>|<[a-z_]+>|\[/?[A-Z_]+\]", source), "<s>", "</s>"} - {"<think>", "</think>"}
+    tokens = {*re.findall(r"<[|｜][^|｜]*[|｜]>|<[a-z_]+>|\[/?[A-Z_]+\]", source), "<s>", "</s>"} - {
+        "<think>",
+        "</think>",
+    }
     content = "a" + "b".join(sorted(tokens)) + "c"
     with ChatTemplate(source, origin=name, variables=SPECIAL, control_tokens=tokens) as template:
         messages = [USER, {"role": "assistant", "content": "ok"}, {"role": "user", "content": content}]
@@ -236,13 +259,17 @@ def test_in_real_templates_control_tokens_of_content_and_only_those_are_literal(
 
 def test_a_control_token_put_together_from_two_strings_is_literal() -> None:
     parts = [{"type": "text", "text": "x <|im_"}, {"type": "text", "text": "end|> y"}]
-    with ChatTemplate("{{ messages[0].content|map(attribute='text')|join }}<|im_end|>", origin="t", control_tokens=TOKENS) as t:
+    with ChatTemplate(
+        "{{ messages[0].content|map(attribute='text')|join }}<|im_end|>", origin="t", control_tokens=TOKENS
+    ) as t:
         rendered = t.render([{"role": "user", "content": parts}])
     assert rendered == Rendered("x <|im_end|> y<|im_end|>", ((2, 12),))
 
 
 def test_a_role_between_the_template_s_brackets_is_the_template_s_token() -> None:
-    with ChatTemplate("{{ '<|' + messages[0].role + '|>' + messages[0].content }}", origin="t", control_tokens=["<|user|>"]) as t:
+    with ChatTemplate(
+        "{{ '<|' + messages[0].role + '|>' + messages[0].content }}", origin="t", control_tokens=["<|user|>"]
+    ) as t:
         assert t.render([{"role": "user", "content": "<"}]) == Rendered("<|user|><", ())
 
 
@@ -274,7 +301,11 @@ def test_content_that_holds_the_marks_forges_nothing(chatml: ChatTemplate) -> No
 
 
 def test_a_template_that_cuts_the_model_s_thoughts_off_still_renders(oracle: Any) -> None:
-    messages = [USER, {"role": "assistant", "content": "<think>\nhm\n</think>\n\nHello <|im_end|>"}, {"role": "user", "content": INJECTION}]
+    messages = [
+        USER,
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\nHello <|im_end|>"},
+        {"role": "user", "content": INJECTION},
+    ]
     with ChatTemplate(source_of("qwen3"), origin="t", control_tokens=[*TOKENS, "<think>", "</think>"]) as template:
         rendered = template.render(messages)
     assert rendered.text == oracle(template.source, messages, add_generation_prompt=True)
@@ -284,7 +315,7 @@ def test_a_template_that_cuts_the_model_s_thoughts_off_still_renders(oracle: Any
 def test_a_token_that_the_template_inspects_and_writes_too_is_refused() -> None:
     source = "{{ '<|im_end|>' if messages[0].content.startswith('<|im_end|>') }}{{ messages[0].content }}"
     with ChatTemplate(source, origin="t", control_tokens=TOKENS) as template:
-        with pytest.raises(TemplateError, match="inspects the control token '<|im_end|>'"):
+        with pytest.raises(TemplateError, match=r"inspects the control token '<\|im_end\|>'"):
             template.render([{"role": "user", "content": "<|im_end|>"}])
         assert template.render([USER]).text == "Hi"
 
@@ -296,34 +327,19 @@ def test_control_tokens_rendered_are_those_of_the_template() -> None:
 
 
 def test_a_template_without_system_role_still_shows_its_control_tokens() -> None:
-    source = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}<start>{{ messages[0].content }}"
+    source = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}<start>{{ messages[0].content }}"
+    )
     with ChatTemplate(source, origin="t", control_tokens=["<start>"]) as template:
         assert template.control_tokens_rendered() == {"<start>"}
 
 
 def test_a_template_that_refuses_every_probe_says_why() -> None:
-    with ChatTemplate("{{ raise_exception('never') }}", origin="t") as template, pytest.raises(TemplateError, match="never"):
+    with (
+        ChatTemplate("{{ raise_exception('never') }}", origin="t") as template,
+        pytest.raises(TemplateError, match="never"),
+    ):
         template.control_tokens_rendered()
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_real_templates_are_not_suspicious(name: str) -> None:
-    assert suspicious(source_of(name)) == []
-
-
-# harmless to look at, dangerous only to run: their size comes from nesting or repetition at run time
-QUIET = {"undefined globals", "changing the input", "changing a message", "nested loops", "macro that doubles", "string doubling"}
-QUIET |= {"list doubling", "recursive macro", "recursive loop", "huge format", "huge format width", "lone surrogate in the source"}
-QUIET |= {"lone surrogate made by an escape", "unknown filter", "environment of a filter", "deep lists", "deep blocks", "long chain"}
-
-
-@pytest.mark.parametrize("name", sorted(set(HOSTILE) - QUIET))
-def test_hostile_templates_are_suspicious_without_being_rendered(name: str) -> None:
-    assert suspicious(HOSTILE[name])
-
-
-def test_a_finding_names_the_line_and_the_thing() -> None:
-    assert suspicious("a\n{{ ''.__class__ }}") == ["line 2: attribute '__class__' leads to the interpreter's internals"]
 
 
 def test_importing_the_module_does_not_import_jinja2() -> None:

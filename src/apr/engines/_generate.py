@@ -148,9 +148,7 @@ class _Text:
         if self.is_stopped:
             return ""
         shown = self._release(self._stream.finish())
-        if self.is_stopped:
-            return shown
-        rest, self._held = self._held, ""
+        rest, self._held = self._held, ""  # nothing, if a stop string has just been found
         return shown + rest
 
     def _release(self, piece: str) -> str:

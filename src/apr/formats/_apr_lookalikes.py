@@ -146,7 +146,7 @@ def _wrapper(path: Path, head: bytes) -> FormatError | None:
     if kind not in starts or not inside.startswith(starts[kind]) or not any(head[5:9]):
         return None
     shown = head[:4].decode("latin-1").replace("\0", "\\0")
-    what = f"an APR1 file in an {shown!r} wrapper ({_WRAPPERS[kind]}; aprender, January to February 2026)"
+    what = f"an APR1 file in an '{shown}' wrapper ({_WRAPPERS[kind]}; aprender, January to February 2026)"
     return _foreign(path, what, advice="write it again with a later aprender")
 
 

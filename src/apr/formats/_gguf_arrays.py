@@ -54,7 +54,7 @@ class StringArray(Sequence[str]):
     def tolist(self) -> list[str]:
         """Every string, in one pass."""
         blob, starts = self._blob, self._starts.tolist()
-        return [str(blob[start + 8 : stop], "utf-8", "surrogateescape") for start, stop in pairwise(starts)]
+        return [blob[start + 8 : stop].decode("utf-8", "surrogateescape") for start, stop in pairwise(starts)]
 
     def __len__(self) -> int:
         return len(self._starts) - 1

@@ -12,6 +12,8 @@ bytes left in the file before anything is allocated.
 
 from __future__ import annotations
 
+import math
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,16 +23,18 @@ from apr.errors import (
     BadMetadata,
     BadString,
     DuplicateName,
+    FormatError,
     LimitExceeded,
     MisalignedTensor,
     OverlappingTensors,
     ShapeMismatch,
+    TrailingBytes,
     TruncatedFile,
     UnknownDtype,
     UnsupportedVersion,
 )
 from apr.formats._base import TensorInfo, Warned
-from apr.formats._ggml_types import REMOVED, TYPES, GgmlType
+from apr.formats._ggml_types import REMOVED, TYPES
 from apr.formats._gguf_values import MAX_KEY_BYTES, Cursor, read_key, read_value
 
 MAGIC = b"GGUF"
@@ -46,6 +50,8 @@ MAX_ELEMENTS = 2**63 - 1
 
 _SMALLEST_KV = 8 + 1 + 4 + 1
 _SMALLEST_TENSOR = 8 + 1 + 4 + 4 + 8
+# dimensions, type, offset; by number of dimensions
+_DESCRIPTIONS = tuple(struct.Struct(f"<{n_dims}QIQ") for n_dims in range(MAX_DIMS + 1))
 
 
 @dataclass(slots=True)
@@ -109,6 +115,7 @@ def parse(path: Path, buffer: memoryview, *, file_size: int) -> Header:
     for name, entry in entries.items():
         at = header.data_offset + entry.offset
         header.tensors[name] = TensorInfo(name, entry.codec, entry.shape, at, entry.n_bytes, path)
+    _check_padding(cursor, header, file_size)
     _check_end(path, header, file_size)
     return header
 
@@ -150,7 +157,7 @@ def _read_pair(cursor: Cursor, header: Header, index: int) -> None:
     key = read_key(cursor, index)
     if key in header.metadata:
         raise DuplicateName(
-            cursor.path, f"the metadata key {key!r} occurs twice; remove one and write the file again", offset=at
+            cursor.path, f"the metadata key {key[:80]!r} occurs twice; remove one and write the file again", offset=at
         )
     at_value = cursor.position
     header.value_types[key], header.metadata[key] = read_value(cursor, key)
@@ -177,46 +184,43 @@ def _read_tensor(cursor: Cursor, entries: dict[str, _Entry], index: int, *, expe
     at = cursor.position
     name = _read_name(cursor, index)
     if name in entries:
-        raise DuplicateName(
-            cursor.path, f"the tensor {name!r} occurs twice; the file is corrupt, fetch it again", offset=at
-        )
-    at_dims = cursor.position
-    dims = _read_dims(cursor, name)
-    at_type = cursor.position
-    kind = _read_type(cursor, name)
-    row = dims[0] if dims else 1
-    if row % kind.block_size:
-        message = (
-            f"tensor {name!r} has rows of {row} elements, {kind.name} needs a multiple of {kind.block_size}; "
-            "the type or the shape is corrupt"
-        )
-        raise ShapeMismatch(cursor.path, message, offset=at_type)
-    n_elements = 1
-    for size in dims:
-        n_elements *= size
-    if n_elements >= MAX_ELEMENTS:
-        raise ShapeMismatch(
-            cursor.path,
-            f"tensor {name!r} has the dimensions {dims}: 2^63 elements or more; they are corrupt",
-            offset=at_dims,
-        )
-    offset = _read_offset(cursor, name, expected=expected, alignment=alignment)
+        message = f"the tensor {name!r} occurs twice; the file is corrupt, fetch it again"
+        raise DuplicateName(cursor.path, message, offset=at)
+    at = cursor.position
+    n_dims = cursor.u32("the number of dimensions of a tensor")
+    if n_dims > MAX_DIMS:
+        message = f"tensor {name!r} has {n_dims:,} dimensions, at most {MAX_DIMS} are allowed; the count is corrupt"
+        raise LimitExceeded(cursor.path, message, offset=at)
+    # in one go: a header may have a million of these
+    rest = _DESCRIPTIONS[n_dims]
+    cursor.need(rest.size, "the dimensions, type and offset of a tensor")
+    *dims, number, offset = rest.unpack_from(cursor.buffer, cursor.position)
+    cursor.position += rest.size
+    kind = TYPES.get(number)
+    if kind is None:
+        raise _unknown_type(cursor.path, name, number, cursor.position - 12)
+    n_elements = _count_elements(cursor.path, name, dims, at + 4)
+    if (dims and dims[0] % kind.block_size) or n_elements % kind.block_size:
+        needed = f"rows of {kind.name} need a multiple of {kind.block_size}"
+        message = f"tensor {name!r} has the dimensions {dims}, and {needed}; the type or the shape is corrupt"
+        raise ShapeMismatch(cursor.path, message, offset=at + 4)
+    if offset != expected:
+        raise _wrong_offset(cursor.path, name, offset, expected, alignment, cursor.position - 8)
     # GGUF counts dimensions from the fastest; from here on they are row-major
-    entry = _Entry(tuple(reversed(dims)), kind.name, offset, n_elements // kind.block_size * kind.block_bytes)
+    entry = _Entry(tuple(dims[::-1]), kind.name, offset, n_elements // kind.block_size * kind.block_bytes)
     entries[name] = entry
     return entry
 
 
 def _read_name(cursor: Cursor, index: int) -> str:
     at = cursor.position
-    raw = cursor.string(f"the name of tensor {index}", limit=MAX_KEY_BYTES)
+    raw = cursor.string("the name of a tensor", limit=MAX_KEY_BYTES)
     if len(raw) > MAX_NAME_BYTES:
         message = f"the name of tensor {index} has {len(raw)} bytes, at most {MAX_NAME_BYTES} are allowed: {raw[:80]!r}"
         raise LimitExceeded(cursor.path, message, offset=at)
     if not raw or 0 in raw:
-        raise BadString(
-            cursor.path, f"the name of tensor {index} is {raw!r}; it must have a byte, and none that is 0", offset=at
-        )
+        message = f"the name of tensor {index} is {raw!r}; it must have a byte, and none that is 0"
+        raise BadString(cursor.path, message, offset=at)
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -224,54 +228,48 @@ def _read_name(cursor: Cursor, index: int) -> str:
         raise BadString(cursor.path, message, offset=at + 8 + error.start) from error
 
 
-def _read_dims(cursor: Cursor, name: str) -> tuple[int, ...]:
-    at = cursor.position
-    n_dims = cursor.u32(f"the number of dimensions of {name!r}")
-    if n_dims > MAX_DIMS:
-        message = f"tensor {name!r} has {n_dims:,} dimensions, at most {MAX_DIMS} are allowed; the count is corrupt"
-        raise LimitExceeded(cursor.path, message, offset=at)
-    dims = tuple(cursor.u64(f"a dimension of {name!r}") for _ in range(n_dims))
-    if 0 in dims or any(size > MAX_ELEMENTS for size in dims):
-        message = f"tensor {name!r} has the dimensions {dims}; each must be from 1 to 2^63 - 1, they are corrupt"
-        raise ShapeMismatch(cursor.path, message, offset=at + 4)
-    return dims
+def _count_elements(path: Path, name: str, dims: list[int], offset: int) -> int:
+    n_elements = math.prod(dims)
+    # with no dimension 0, no product below the limit has a factor above it
+    if 0 < n_elements < MAX_ELEMENTS:
+        return n_elements
+    what = "a dimension of 0" if 0 in dims else "2^63 elements or more"
+    message = f"tensor {name!r} has {what} in {dims}; the dimensions are corrupt, fetch the file again"
+    raise ShapeMismatch(path, message, offset=offset)
 
 
-def _read_type(cursor: Cursor, name: str) -> GgmlType:
-    at = cursor.position
-    number = cursor.u32(f"the type of {name!r}")
-    kind = TYPES.get(number)
-    if kind is not None:
-        return kind
+def _unknown_type(path: Path, name: str, number: int, offset: int) -> UnknownDtype:
+    what = f"tensor {name!r} has type {number}"
     if number in REMOVED:
-        message = (
-            f"tensor {name!r} has type {number}, {REMOVED[number]}, which ggml has removed; "
-            "convert the model again to another type"
-        )
+        message = f"{what}, {REMOVED[number]}, which ggml has removed; convert the model again to another type"
     else:
         message = (
-            f"tensor {name!r} has type {number}, which is unknown here (0 to {max(TYPES)}); "
-            "the header is corrupt, or newer than this program"
+            f"{what}, which is unknown here (0 to {max(TYPES)}); the header is corrupt, or newer than this program"
         )
-    raise UnknownDtype(cursor.path, message, offset=at)
+    return UnknownDtype(path, message, offset=offset)
 
 
-def _read_offset(cursor: Cursor, name: str, *, expected: int, alignment: int) -> int:
-    at = cursor.position
-    offset = cursor.u64(f"the offset of {name!r}")
-    if offset == expected:
-        return offset
-    if offset % alignment:
+def _wrong_offset(path: Path, name: str, found: int, expected: int, alignment: int, offset: int) -> FormatError:
+    what = f"tensor {name!r} starts at byte {found} of the data, expected {expected}"
+    if found % alignment:
+        return MisalignedTensor(path, f"{what}: no multiple of {alignment}; the offset is corrupt", offset=offset)
+    why = "it lies on the tensor before it" if found < expected else "it leaves a hole before it"
+    return OverlappingTensors(path, f"{what}: {why}; the offset is corrupt", offset=offset)
+
+
+def _check_padding(cursor: Cursor, header: Header, file_size: int) -> None:
+    # without this check, a count of tensors that is too small turns the descriptions left over into weights
+    stop = pad(cursor.position, header.alignment)
+    padding = bytes(cursor.buffer[cursor.position : stop])
+    if padding.strip(b"\0"):
+        at = cursor.position + len(padding) - len(padding.lstrip(b"\0"))
+        message = "the padding after the header is not 0; the number of tensors is corrupt, or the header was edited"
+        raise TrailingBytes(cursor.path, message, offset=at)
+    if not header.tensors and file_size > stop:
         message = (
-            f"tensor {name!r} starts at byte {offset} of the data, which is no multiple of {alignment}; "
-            f"expected {expected}"
+            f"{file_size - stop:,} bytes follow a header that announces no tensors; the number of tensors is corrupt"
         )
-        raise MisalignedTensor(cursor.path, message, offset=at)
-    what = "lies on the tensor before it" if offset < expected else "leaves a hole before it"
-    message = (
-        f"tensor {name!r} {what}: it starts at byte {offset} of the data, expected {expected}; the offset is corrupt"
-    )
-    raise OverlappingTensors(cursor.path, message, offset=at)
+        raise TrailingBytes(cursor.path, message, offset=stop)
 
 
 def _check_end(path: Path, header: Header, file_size: int) -> None:

@@ -51,40 +51,42 @@ class Cursor:
     path: Path
     buffer: memoryview
     position: int = 0
-    n_strings: int = field(default=0)
+    n_strings: int = 0
+    end: int = field(init=False)
 
-    @property
-    def left(self) -> int:
-        """Bytes from here to the end."""
-        return len(self.buffer) - self.position
+    def __post_init__(self) -> None:
+        self.end = len(self.buffer)
 
     def need(self, n_bytes: int, what: str) -> None:
         """Raises TruncatedFile unless `n_bytes` are left."""
-        if n_bytes > self.left:
+        left = self.end - self.position
+        if n_bytes > left:
             message = (
-                f"{what} needs {n_bytes:,} bytes, {self.left:,} are left; "
-                "the download is probably cut short, fetch it again"
+                f"{what} needs {n_bytes:,} bytes, {left:,} are left; the download is probably cut short, fetch it again"
             )
             raise TruncatedFile(self.path, message, offset=self.position)
 
     def u32(self, what: str) -> int:
         """An unsigned 32-bit number."""
-        return int(self._unpack(_U32, what))
+        number: int = self._unpack(_U32, what)
+        return number
 
     def u64(self, what: str) -> int:
         """An unsigned 64-bit number."""
-        return int(self._unpack(_U64, what))
+        number: int = self._unpack(_U64, what)
+        return number
 
     def string(self, what: str, *, limit: int) -> bytes:
         """The bytes of a string behind its length. Raises LimitExceeded over `limit`, TruncatedFile beyond the end."""
         at = self.position
-        length = self.u64(f"the length of {what}")
+        length = self.u64(what)
         if length > limit:
             message = f"{what} has {length:,} bytes, at most {limit:,} are allowed; the length is corrupt"
             raise LimitExceeded(self.path, message, offset=at)
-        self.need(length, what)
-        start = self.position
-        self.position += length
+        start, self.position = self.position, self.position + length
+        if self.position > self.end:
+            self.position = start
+            self.need(length, what)
         return bytes(self.buffer[start : self.position])
 
     def scalar(self, number: int, what: str) -> Any:
@@ -92,10 +94,11 @@ class Cursor:
         return self._unpack(_SCALARS[number], what)
 
     def _unpack(self, packing: struct.Struct, what: str) -> Any:
-        self.need(packing.size, what)
-        (value,) = packing.unpack_from(self.buffer, self.position)
-        self.position += packing.size
-        return value
+        at, self.position = self.position, self.position + packing.size
+        if self.position > self.end:
+            self.position = at
+            self.need(packing.size, what)
+        return packing.unpack_from(self.buffer, at)[0]
 
 
 def read_key(cursor: Cursor, index: int) -> str:
@@ -117,6 +120,7 @@ def read_value(cursor: Cursor, key: str) -> tuple[str, Any]:
     is not UTF-8; LimitExceeded; TruncatedFile.
     """
     at = cursor.position
+    key = key if len(key) <= 80 else f"{key[:80]}..."  # for messages only, from here on
     number = cursor.u32(f"the type of {key!r}")
     if number == ARRAY:
         return _read_array(cursor, key)

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass, field
 from email.message import Message
+from functools import cache
 from typing import IO, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -100,7 +101,7 @@ def opened(remote: Remote, *, headers: Mapping[str, str], timeout_s: float) -> I
         response = _opener(remote.cafile).open(request, timeout=timeout_s)
     except urllib.error.HTTPError as exc:
         exc.close()
-        message = f"{remote.host} answered {exc.code} {exc.reason}"
+        message = f"{remote.host} answered {exc.code} {exc.reason}".splitlines()[0]
         raise RangeRefused(message) if exc.code == _HTTP_NOT_SATISFIABLE else HubError(message) from exc
     except urllib.error.URLError as exc:
         raise OfflineError(f"{remote.host} cannot be reached: {exc.reason}") from exc
@@ -159,6 +160,11 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(cafile: str | None) -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=_context(cafile)), _OnlyHttps)
+
+
+@cache  # reading the system's certificates takes 30 ms
+def _context(cafile: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if cafile:
         try:
@@ -167,4 +173,4 @@ def _opener(cafile: str | None) -> urllib.request.OpenerDirector:
             raise HubError(
                 f"{cafile}: cannot read these certificates ({exc}); correct the setting `cert` of pip"
             ) from exc
-    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _OnlyHttps)
+    return context

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from apr.errors import HubError
 from apr.hub import _environment
 
 logger = logging.getLogger(__name__)
 
 _PIP_ANSWERS_IN_S = 20
-_FALLBACK = "https://pypi.org/simple"  # PEP 503's home, for a Python without pip
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +98,7 @@ def _default_index() -> str:
     try:
         models = importlib.import_module("pip._internal.models.index")
         return str(models.PyPI.simple_url)
-    except (ImportError, AttributeError):
-        return _FALLBACK
+    except (ImportError, AttributeError) as exc:
+        raise HubError(
+            "no package index is configured, and this Python has no pip to ask; set PIP_INDEX_URL, or: python -m ensurepip"
+        ) from exc

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Joined:
-    """The file being made of members. ends: its length after each finished member."""
+    """The file being made of members. ends: its length after each finished member; what is behind was cut off."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         stem = hashlib.sha256(identity.encode()).hexdigest()[:32]
@@ -51,7 +51,6 @@ class _Joined:
         progress.start(f"unpacking {member.rpartition('/')[2]}", size)
         try:
             with self.path.open("ab") as file:
-                file.truncate(self.size_bytes)  # a member that failed half-way is begun anew
 
                 def take(chunk: bytes) -> None:
                     file.write(chunk)

@@ -115,7 +115,7 @@ class Checkpoint:
         for name in sorted(self.tensors):
             place = self.tensors[name]
             total.update(f"{name} {place.info.codec} {place.info.shape} {place.norm_offset}\n".encode())
-            total.update(np.ascontiguousarray(self.raw(name)))
+            total.update(np.ascontiguousarray(self.raw(name)).data)
         return total.hexdigest()
 
     def _place(self) -> tuple[dict[str, Place], list[str]]:

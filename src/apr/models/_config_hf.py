@@ -12,10 +12,7 @@ from apr.models._config import Fields, LayerType, ModelConfig, RopeScaling, Rope
 
 # keys that say nothing about the arithmetic of a forward pass in evaluation
 _IRRELEVANT = frozenset(
-    """_name_or_path architectures attention_dropout auto_map bos_token_id chunk_size_feed_forward cache_implementation dtype embd_pdrop
-    eos_token_id id2label initializer_range is_encoder_decoder is_llama_config label2id model_type output_attentions output_hidden_states
-    pad_token_id pretraining_tp problem_type quantization_config resid_pdrop return_dict rope_interleaved torch_dtype
-    transformers.js_config transformers_version unk_token_id use_cache""".split()
+    ["_name_or_path", "architectures", "attention_dropout", "auto_map", "bos_token_id", "chunk_size_feed_forward", "cache_implementation", "dtype", "embd_pdrop", "eos_token_id", "id2label", "initializer_range", "is_encoder_decoder", "is_llama_config", "label2id", "model_type", "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "quantization_config", "resid_pdrop", "return_dict", "rope_interleaved", "torch_dtype", "transformers.js_config", "transformers_version", "unk_token_id", "use_cache"]
 )
 _ROPE_TYPES = ("linear", "llama3", "yarn", "longrope")
 
@@ -82,6 +79,8 @@ def to_hf(config: ModelConfig, *, torch_dtype: str) -> dict[str, Any]:
         document["use_sliding_window"] = config.sliding_window is not None
     optional = "query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping rope_local_base_freq"
     document |= {name: getattr(config, name) for name in optional.split() if getattr(config, name) is not None}
+    if config.query_pre_attn_scalar is not None and config.query_pre_attn_scalar.is_integer():
+        document["query_pre_attn_scalar"] = int(config.query_pre_attn_scalar)  # transformers refuses a float here
     if config.layer_types:
         document["layer_types"] = list(config.layer_types)
     document["torch_dtype"] = torch_dtype

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from apr.errors import TokenizerError
+from apr.errors import TokenizerError, UnsupportedError
 from apr.tokenizer import _spm, pre
 from apr.tokenizer.byte_alphabet import BYTE_OF_CHAR
 from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType, ids_of_type
 
 logger = logging.getLogger(__name__)
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # how a reader of files marks bytes that are not UTF-8
+_NEVER = -1e9  # a log-probability under that of any other way to cut a text
 _NOT_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # bytes that no UTF-8 text holds (RFC 3629)
 
 
@@ -25,10 +28,9 @@ def build(spec: TokenizerSpec) -> Tokenizer:
     matched whole. Raises TokenizerError for merges that name tokens the vocabulary lacks.
     """
     if spec.json is not None:
-        tokenizer = _from_json(spec.json)
-        tokenizer.encode_special_tokens = True
-        return tokenizer
+        return _literal(json.loads(spec.json))
     hidden = {i for i in ids_of_type(spec, *HIDDEN_TYPES) if not (spec.kind == "spm" and i == spec.unk_token_id)}
+    hidden |= _not_utf8(spec)  # no text can hold them, and the library takes text only
     tokenizer = _from_tables(spec, {token: i for i, token in enumerate(spec.tokens) if i not in hidden})
     tokenizer.add_tokens(_added(spec, TokenType.USER_DEFINED))
     return tokenizer
@@ -42,13 +44,16 @@ def build_continuation(text: str) -> Tokenizer | None:
     for part in (document.get("pre_tokenizer"), *((document.get("pre_tokenizer") or {}).get("pretokenizers") or ())):
         if isinstance(part, dict) and part.get("prepend_scheme") == "first":
             part["prepend_scheme"] = "never"
-    tokenizer = _from_json(json.dumps(document))
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+    return _literal(document)
 
 
 def build_complete(spec: TokenizerSpec) -> Tokenizer:
     """A library tokenizer with everything: control tokens matched, BOS and EOS added on request. For writing a tokenizer.json."""
+    broken = _not_utf8(spec)
+    if broken:
+        raise UnsupportedError(
+            f"token {min(broken)} is not UTF-8 ({spec.tokens[min(broken)]!r}), and tokenizer.json is text"
+        )
     tokenizer = _from_tables(spec, {token: i for i, token in enumerate(spec.tokens)})
     tokenizer.add_special_tokens(_added(spec, TokenType.CONTROL, TokenType.UNKNOWN))
     tokenizer.add_tokens(_added(spec, TokenType.USER_DEFINED))
@@ -62,13 +67,27 @@ def build_complete(spec: TokenizerSpec) -> Tokenizer:
     return tokenizer
 
 
-def _from_json(text: str) -> Tokenizer:
+def _literal(document: dict[str, Any]) -> Tokenizer:
+    """The document's tokenizer, with special tokens in the text as text."""
+    pieces = document["model"].get("vocab")
+    if isinstance(pieces, list):
+        # a Unigram model gives control pieces score 0, the best there is, and would build them from plain text
+        special = {entry["content"] for entry in document.get("added_tokens") or () if entry.get("special")}
+        document["model"]["vocab"] = [[text, _NEVER if text in special else score] for text, score in pieces]
     try:
-        return Tokenizer.from_str(text)
+        tokenizer = Tokenizer.from_str(json.dumps(document))
     except Exception as exc:  # the library raises nothing narrower
         raise TokenizerError(
-            f"tokenizer.json is refused by the tokenizers library: {exc}; take the original file again"
+            f"the tokenizers library refuses tokenizer.json: {exc}; take the original file again"
         ) from exc
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _not_utf8(spec: TokenizerSpec) -> set[int]:
+    if not _SURROGATE.search("".join(spec.tokens)):
+        return set()
+    return {token_id for token_id, token in enumerate(spec.tokens) if _SURROGATE.search(token)}
 
 
 def _added(spec: TokenizerSpec, *types: TokenType) -> list[AddedToken]:

@@ -65,5 +65,5 @@ def piece(spec: TokenizerSpec, token_id: int) -> bytes:
         if value is not None:
             return bytes([value])
     if kind in (TokenType.CONTROL, TokenType.UNKNOWN):
-        return token.encode("utf-8", "replace")
-    return token.replace(SPACE, " ").encode("utf-8", "replace")
+        return token.encode("utf-8", "surrogateescape")
+    return token.replace(SPACE, " ").encode("utf-8", "surrogateescape")

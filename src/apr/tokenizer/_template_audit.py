@@ -18,8 +18,10 @@ MAX_SOURCE_BYTES = 2**20
 MAX_FINDINGS = 50
 LARGE = 10_000  # repetitions in one range, product or padding; real templates count messages
 
-_DUNDER = re.compile(r"__\w+__")
-_FRAMES = frozenset({"mro", "gi_frame", "gi_code", "cr_frame", "f_globals", "f_builtins", "f_back", "tb_frame", "format_map"})
+_DUNDER = re.compile(r"__\w")
+_FRAMES = frozenset(
+    {"mro", "gi_frame", "gi_code", "cr_frame", "f_globals", "f_builtins", "f_back", "tb_frame", "format_map"}
+)
 _GLOBALS = frozenset({"cycler", "lipsum", "joiner", "self", "config", "request"})
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill", "indent", "wordwrap", "expandtabs"})
 
@@ -72,12 +74,20 @@ def _look(node: nodes.Node, stored: set[str], called: set[int]) -> Iterator[str]
             yield f"{name} to {_largest(node.args):,} characters"
         case nodes.Filter(name=name) if name in _PADDING and _largest(node.args) >= LARGE:
             yield f"{name} to {_largest(node.args):,} characters"
-        case nodes.Mul() if _largest([node.left, node.right]) >= LARGE:
-            yield f"multiplication by {_largest([node.left, node.right]):,}"
+        case nodes.Mul() if max(_largest([node.left, node.right]), _constant(node)) >= LARGE:
+            yield f"multiplication by {max(_largest([node.left, node.right]), _constant(node)):,}"
         case nodes.Pow():
             yield "a power: chat templates do not need large numbers"
 
 
 def _largest(arguments: list[nodes.Expr]) -> int:
-    numbers = [a.value for a in arguments if isinstance(a, nodes.Const) and isinstance(a.value, int)]
-    return max(numbers, default=0)
+    return max((_constant(argument) for argument in arguments), default=0)
+
+
+def _constant(node: nodes.Expr) -> int:
+    """The value of a number or of a product of numbers; 0 for anything else. A power is never computed."""
+    if isinstance(node, nodes.Const) and isinstance(node.value, int):
+        return min(node.value, 10**18)
+    if isinstance(node, nodes.Mul):
+        return min(_constant(node.left) * _constant(node.right), 10**18)
+    return 0

@@ -34,6 +34,11 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
+try:  # now: once the module search path is gone, nothing more can be imported
+    import resource
+except ImportError:  # Windows; the parent's wall clock and the cap on output are left
+    resource = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,7 +50,6 @@ CPU_S = 3
 OUTPUT_BYTES = 4 * 2**20
 MESSAGE_CHARS = 500
 LENGTH_BYTES = 8
-READY = {"ready": True}
 
 
 class RaisedByTemplate(TemplateError):
@@ -112,15 +116,16 @@ def environment(now: Callable[[], datetime] = datetime.now) -> ImmutableSandboxe
     return made
 
 
-def serve(incoming: BinaryIO, outgoing: BinaryIO) -> None:
+def serve(incoming: BinaryIO, outgoing: BinaryIO, *, limits: list[str]) -> None:
     """Answer requests {"source", "context", "now"} until the end of `incoming`.
 
-    An answer is {"text"} or {"error", "message"}; `error` is one word of `_explain`.
+    An answer is {"text"} or {"error", "message"}; `error` is one word of `_explain`. The first frame is no answer: it
+    is {"text"} with the names of the limits that hold, so that the parent knows what it can rely on.
     """
     clock = [datetime.min]
     sandbox = environment(lambda: clock[0])
     compiled: dict[str, Template] = {}
-    _send(outgoing, READY)
+    _send(outgoing, {"text": " ".join(limits)})
     while header := incoming.read(LENGTH_BYTES):
         request = json.loads(incoming.read(int.from_bytes(header, "big")))
         clock[0] = datetime.fromisoformat(request["now"])
@@ -157,7 +162,9 @@ def _explain(exc: Exception) -> dict[str, str]:
     ]
     kind = next((word for cls, word in kinds if isinstance(exc, cls)), "failed")
     line = f"line {exc.lineno}: " if isinstance(exc, TemplateSyntaxError) else ""
-    message = str(exc) if kind == "raised" else f"{line}{type(exc).__name__}: {str(exc)[:MESSAGE_CHARS]}"
+    message = (
+        str(exc) if kind == "raised" else f"{line}{type(exc).__name__}: {str(exc)[:MESSAGE_CHARS]}".removesuffix(": ")
+    )
     return {"error": kind, "message": message[:MESSAGE_CHARS].encode(errors="replace").decode()}
 
 
@@ -183,40 +190,37 @@ def _refuse_private(name: object) -> None:
         raise SecurityError(f"a namespace cannot hold {name!r}: names that start with an underscore are refused")
 
 
-def _limit(name: str, soft: int, hard: int | None = None) -> None:
-    """Set one limit where the system has it; what a system lacks, the parent's wall clock still covers."""
+def _limit(name: str, value: int) -> bool:
+    """Set one limit for good; False where the system does not have it."""
+    if resource is None or not hasattr(resource, name):
+        return False
     try:
-        import resource
-    except ImportError:
-        return
-    number = getattr(resource, name, None)
-    if number is None:
-        return
-    try:
-        resource.setrlimit(number, (soft, soft if hard is None else hard))
+        resource.setrlimit(getattr(resource, name), (value, value))
     except (ValueError, OSError):
-        return
+        return False
+    return True
 
 
 def _limit_cpu() -> None:
     """Seconds of processor time from now on; the kernel counts from the start of the process."""
-    try:
-        import resource
-    except ImportError:
-        return
-    _limit("RLIMIT_CPU", int(time.process_time()) + 1 + CPU_S, resource.getrlimit(resource.RLIMIT_CPU)[1])
+    if resource is not None:
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        soft = int(time.process_time()) + 1 + CPU_S
+        resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def main() -> None:
     """Take the limits, forget where modules come from, and serve."""
     environment().from_string("{{ [1]|tojson }}{{ strftime_now('%d') }}").render()
     sys.path.clear()
-    _limit("RLIMIT_AS", MEMORY_BYTES)
-    _limit("RLIMIT_FSIZE", 0)
-    _limit("RLIMIT_CORE", 0)
-    _limit("RLIMIT_NPROC", 0)
-    _limit("RLIMIT_NOFILE", 3)  # standard input, output and error are open, and nothing else ever will be
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    wanted = {
+        "RLIMIT_AS": MEMORY_BYTES,
+        "RLIMIT_FSIZE": 0,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_NPROC": 0,
+        "RLIMIT_NOFILE": 3,  # standard input, output and error are open, and nothing else ever will be
+    }
+    serve(sys.stdin.buffer, sys.stdout.buffer, limits=[name for name, value in wanted.items() if _limit(name, value)])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import selectors
 import signal
@@ -17,6 +18,8 @@ import time
 import weakref
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 CHILD = Path(__file__).with_name("_template_child.py")
 LENGTH_BYTES = 8
@@ -33,11 +36,15 @@ class ProcessLost(Exception):
 
 
 class RenderProcess:
-    """One child, reused across requests, and started again after it was lost. Safe to use from several threads."""
+    """One child, reused across requests, and started again after it was lost. Safe to use from several threads.
+
+    limits:  names of the resource limits that the running child says it has taken on
+    """
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        self.limits: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
@@ -90,10 +97,12 @@ class RenderProcess:
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
         try:
-            _exchange(self._child, None, START_S)
+            self.limits = frozenset(_parse(_exchange(self._child, None, START_S)).get("text", "").split())
         except ProcessLost as exc:
             self._stop()
             raise ProcessLost(f"the rendering process could not be started with {sys.executable}: {exc}") from exc
+        if "RLIMIT_AS" not in self.limits:
+            logger.warning("this system does not limit the memory of a chat template; only its time is limited")
         return self._child
 
     def _stop(self) -> None:

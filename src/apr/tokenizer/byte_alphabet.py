@@ -21,7 +21,7 @@ def to_bytes(token: str) -> bytes:
     try:
         return bytes([BYTE_OF_CHAR[char] for char in token])
     except KeyError:
-        return token.encode("utf-8", "replace")
+        return token.encode("utf-8", "surrogateescape")
 
 
 def from_bytes(data: bytes) -> str:

@@ -45,7 +45,10 @@ _PROBES = ([_PROBE], [{"role": "system", "content": "hello"}, _PROBE])
 
 _HINTS = {
     "output": (f"the text passed the limit of {OUTPUT_BYTES // 2**20} MiB", "shorten the messages"),
-    "memory": ("it needs more than the limit of 512 MiB of memory", "do not use this template, or shorten the messages"),
+    "memory": (
+        "it needs more than the limit of 512 MiB of memory",
+        "do not use this template, or shorten the messages",
+    ),
     "recursion": ("it nests or calls itself too deeply", "do not use this template"),
     "syntax": ("it is not valid Jinja", "use a copy of the model with a repaired template, or --raw"),
     "security": ("it reaches for what the sandbox forbids", "do not trust this file; `apr inspect` shows the template"),
@@ -171,7 +174,9 @@ class ChatTemplate:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _rendered(self, given: dict[str, Any], as_json: str, now: datetime) -> Rendered:
@@ -288,7 +293,9 @@ class ChatTemplate:
         try:
             return value.encode().decode()  # also turns a subclass into a plain str
         except UnicodeEncodeError as exc:
-            raise self._error(f"{where}: character {exc.start} is half a surrogate pair, not text", "repair it") from exc
+            raise self._error(
+                f"{where}: character {exc.start} is half a surrogate pair, not text", "repair it"
+            ) from exc
 
     def _key(self, name: object, where: str) -> str:
         if not isinstance(name, str):

@@ -91,13 +91,14 @@ def _named_tokens(tokens: Sequence[str]) -> Sequence[str]:
     return [token or f"[EMPTY_{i}]" for i, token in enumerate(tokens)] if "" in tokens else tokens
 
 
-def _list(metadata: Mapping[str, Any], key: str) -> Sequence[Any]:
+def _list(metadata: Mapping[str, Any], key: str) -> list[str]:
     value = metadata.get(_KEY + key, ())
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TokenizerError(f"{_KEY}{key} is a {type(value).__name__}; expected an array; the file is damaged")
-    if any(not isinstance(item, str) for item in value):
+    items = list(value)  # a reader may decode on access; every entry is needed more than once
+    if not all(isinstance(item, str) for item in items):
         raise TokenizerError(f"{_KEY}{key} holds something that is not a string; the file is damaged")
-    return value
+    return items
 
 
 def _integers(metadata: Mapping[str, Any], key: str, n_tokens: int) -> Sequence[int]:

@@ -40,7 +40,8 @@ class TokenizerSpec:
     """A tokenizer: vocabulary, merges, split rule, special ids and chat template.
 
     kind:           "bpe" byte-level BPE (`gpt2` in GGUF), "spm" SentencePiece-style BPE (`llama` in GGUF), "hf" a whole tokenizer.json
-    tokens:         [vocab_size] vocabulary entries, index = token id, spelled as the file spells them
+    tokens:         [vocab_size] vocabulary entries, index = token id, spelled as the file spells them; bytes that are not UTF-8
+                    are lone surrogates (`surrogateescape`)
     token_types:    [vocab_size] `TokenType` values
     merges:         "left right" in order of rank; empty for "spm", whose merges follow from the scores
     scores:         [vocab_size] for "spm", else empty

@@ -117,7 +117,7 @@ class Tokenizer:
         if self._style == "spm":
             data = _spm.piece(self.spec, token_id)
         elif self.spec.token_types[token_id] in (*HIDDEN_TYPES, TokenType.USER_DEFINED):
-            data = token.encode("utf-8", "replace")  # added tokens are stored as plain text
+            data = token.encode("utf-8", "surrogateescape")  # added tokens are stored as plain text
         else:
             data = to_bytes(token)
         self._pieces[token_id] = data

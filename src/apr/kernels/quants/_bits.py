@@ -65,7 +65,5 @@ def scale_quants(out: np.ndarray, quants: np.ndarray, factors: np.ndarray) -> No
 
     out: float32 [n_blocks, block_size]; quants: uint8 or int8 of that shape; factors: float32 [n_blocks, n_groups].
     """
-    if not factors.size:
-        return
     np.copyto(out, quants)
     np.multiply(out, spread(factors, out), out=out)

@@ -1,0 +1,29 @@
+"""Loading a model for a command, with its progress."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from apr import hub
+from apr.cli import _progress
+
+if TYPE_CHECKING:
+    from apr.engines._language_model import LanguageModel
+
+
+@contextlib.contextmanager
+def loaded(reference: str, *, engine: str, threads: int | None) -> Iterator[LanguageModel]:
+    """The model that a reference names, pulled first if it is not here, loaded, and closed at the end."""
+    with _progress.downloading() as download:
+        path = hub.resolve(reference, progress=download)
+    from apr.engines._language_model import load
+    from apr.formats import open_model
+
+    with open_model(path) as file:
+        total = sum(info.n_bytes for info in file.tensors.values())
+    with _progress.working(f"loading {path.name}", total) as advance:
+        model = load(path, engine=engine, threads=threads, progress=advance)
+    with model:
+        yield model

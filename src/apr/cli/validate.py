@@ -1,0 +1,31 @@
+"""`apr validate`: what is wrong with a model file."""
+
+from __future__ import annotations
+
+import click
+
+from apr.cli._options import json_option, model_argument
+
+
+@click.command()
+@model_argument
+@json_option
+def command(model: str, as_json: bool) -> int:
+    """Check MODEL's bytes: structure, checksums, finite weights, shapes, vocabulary, chat template. Nothing is run.
+
+    \b
+    apr validate smollm2
+    apr validate model.apr --json
+    """
+    from apr import hub
+    from apr.cli import _progress
+    from apr.qa import gate
+    from apr.qa._subject import Subject
+    from apr.reports import json, text
+
+    with _progress.downloading() as progress:
+        path = hub.resolve(model, progress=progress)
+    with Subject(path) as subject, _progress.working(f"checking {path.name}", subject.n_bytes) as advance:
+        report = gate.run("file", subject, progress=advance)
+    click.echo(json.dumps(report) if as_json else text.validation(report))
+    return report.exit_code
