@@ -242,12 +242,6 @@ def battery() -> tuple[str, ...]:
 def ordinary() -> tuple[str, ...]:
     """Text to train small tokenizers on, deterministic."""
     rng = random.Random(7)
-    return tuple(
-        [
-            *_CODE * 5,
-            *_SCRIPTS * 5,
-            *(_sentence(rng) for _ in range(400)),
-            *_DIGITS,
-            *(_whitespace_mix(rng) for _ in range(50)),
-        ]
-    )
+    sentences = (_sentence(rng) for _ in range(400))
+    spaces = (_whitespace_mix(rng) for _ in range(50))
+    return (*_CODE * 5, *_SCRIPTS * 5, *sentences, *_DIGITS, *spaces)

@@ -135,6 +135,8 @@ def _from_apr(checkpoint: Checkpoint, spec: TokenizerSpec) -> Carried:
     card = {name: metadata[name] for name in CARD if isinstance(metadata.get(name), str)}
     if card.get("version") == DEFAULT_VERSION:
         card.pop("version")
+    if card.get("name") == checkpoint.config.model_type:  # what is written where the source has no name
+        card.pop("name")
     known = _APR_KEYS | set(CARD)
     left = sorted(k for k, v in metadata.items() if k not in known and not k.startswith("tokenizer.") and v is not None)
     left += [k for k in ("data_source", "data_license", "chat_format") if metadata.get(k) is not None]

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from apr.errors import ConversionError
+from apr.errors import ConversionError, UnsupportedError
 from apr.formats._ggml_types import NUMBERS as GGML_NUMBERS
 from apr.formats.safetensors import BITS
 from apr.kernels import quants
@@ -64,6 +64,7 @@ def plan_items(checkpoint: Checkpoint, target_format: str, *, dequantize: str | 
     items = tuple(
         _item(checkpoint, name, source, target_format, dequantize or "f32") for name, source in sources.items()
     )
+    _refuse_undecodable(checkpoint, items)
     if dequantize is None:
         _refuse_losses(checkpoint, items, target_format)
     return items
@@ -158,12 +159,16 @@ def norm_shift(checkpoint: Checkpoint, name: str) -> float:
     return float(checkpoint.architecture.HF_NORM_OFFSET) if name.endswith("norm.weight") else 0.0
 
 
+def is_shifted(checkpoint: Checkpoint, name: str, target_format: str) -> bool:
+    """Whether source and target differ on what a norm's values are: factors, or factors less the offset."""
+    return norm_shift(checkpoint, name) != 0.0 and (checkpoint.convention == "gguf") != (target_format == "gguf")
+
+
 def _item(checkpoint: Checkpoint, name: str, source: str, target_format: str, dequantize: str) -> Item:
     info = checkpoint.tensors[source].info
     target_name = gguf_name(checkpoint, name) if target_format == "gguf" else name
-    target_convention = "gguf" if target_format == "gguf" else "hf"
     is_small = name.endswith(("norm.weight", ".bias"))  # readers of GGUF and `.apr` take these for F32
-    moves = norm_shift(checkpoint, name) != 0.0 and checkpoint.convention != target_convention
+    moves = is_shifted(checkpoint, name, target_format)
     codec, treatment = info.codec, "kept"
     if moves or (is_small and target_format != "safetensors" and info.codec != "f32"):
         # F32 holds what F16 and BF16 hold
@@ -193,6 +198,15 @@ def _in_convention(checkpoint: Checkpoint, item: Item, target_format: str) -> np
             "which no float32 can do exactly here; write .gguf, which stores the factors"
         )
     return weights
+
+
+def _refuse_undecodable(checkpoint: Checkpoint, items: Sequence[Item]) -> None:
+    found = sorted({i.source_codec for i in items if i.treatment != "kept" and i.source_codec not in quants.names()})
+    if found:
+        raise UnsupportedError(
+            f"{checkpoint.file.path}: tensors of type {', '.join(found)}, which the target cannot hold and which are not decoded here",
+            known=quants.names(),
+        )
 
 
 def _refuse_losses(checkpoint: Checkpoint, items: Sequence[Item], target_format: str) -> None:

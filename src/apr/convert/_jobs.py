@@ -139,8 +139,13 @@ class Transcoding:
         if dropped := sorted(name for name in self.checkpoint.extra if name not in self.rope):
             yield f"{', '.join(dropped[:4])}: left out, the configuration says the same"
         recoded = [item for item in self.items if item.treatment == "recoded"]
-        if recoded:
-            yield f"{len(recoded)} norm and bias tensors were written as f32, which holds their values exactly"
+        moved = [item for item in recoded if _items.is_shifted(self.checkpoint, item.name, self.target.format)]
+        if moved and self.target.format == "gguf":
+            yield f"{len(moved)} norms were written as the factors 1 + w that the forward pass multiplies by, in f32"
+        elif moved:
+            yield f"{len(moved)} norms were written as factors less 1, exactly, as this format has them"
+        if len(recoded) > len(moved):
+            yield f"{len(recoded) - len(moved)} norm and bias tensors were widened to f32, which holds their values exactly"
 
 
 def job_for(file: ModelFile, target: Target, *, dequantize: str | None) -> Job:

@@ -25,6 +25,7 @@ FILE_TYPES = {
 _PURE = {"q3_k": 11, "q4_k": 14, "q5_k": 16}  # the "S" mixes: nothing better than the type itself
 _PLAIN = ("f32", "f16", "bf16", "f64", "i8", "i16", "i32", "i64")
 _QUANTIZATION_VERSION = 2  # ggml.h, GGML_QNT_VERSION
+_PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}
 # the element types that gguf-py writes, which a list of Python numbers would not give
 _KINDS = {
     "tokenizer.ggml.token_type": "array[int32]",
@@ -40,9 +41,14 @@ def metadata(
 
     Raises UnsupportedError for a tokenizer that GGUF cannot hold.
     """
-    shape = _config_gguf.to_gguf(config) | _longrope_factor(config)
+    shape = _config_gguf.to_gguf(config) | _longrope_factor(config) | _local_theta(config)
     architecture = shape.pop("general.architecture")
     others, notes = for_gguf(carried, architecture=architecture)
+    if _upsets_llama_cpp(str(others.get("general.name", "")), spec):
+        name = others.pop("general.name")
+        notes += (
+            f"the name {name!r} was left out: by it llama.cpp takes the tokenizer for Phi-3's, and refuses the file",
+        )
     keys: dict[str, Any] = {"general.architecture": architecture, "general.type": "model"}
     keys |= {key: value for key, value in others.items() if key.startswith("general.")}
     keys |= shape | {"general.file_type": file_type(items)} | tokenizer_to_gguf(spec)
@@ -79,6 +85,17 @@ def rope_tensors(config: ModelConfig) -> dict[str, np.ndarray]:
             "rope_factors_short.weight": np.asarray(scaling.short_factor, dtype=np.float32),
         }
     return {}
+
+
+def _upsets_llama_cpp(name: str, spec: TokenizerSpec) -> bool:
+    """llama-vocab.cpp changes attributes of Phi-3's special tokens by the model's name, and fails if there are none."""
+    return any(part in name.lower() for part in ("phi-3", "phi3")) and not set(spec.tokens) >= _PHI3_TOKENS
+
+
+def _local_theta(config: ModelConfig) -> dict[str, float]:
+    """The rotary base of Gemma's local layers, where it is not the one that readers assume."""
+    theta = config.rope_local_base_freq
+    return {} if theta in (None, _config_gguf.GEMMA3_LOCAL_THETA) else {"gemma3.rope.freq_base_swa": float(theta or 0)}
 
 
 def _longrope_factor(config: ModelConfig) -> dict[str, float]:

@@ -113,6 +113,7 @@ def to_gguf(config: ModelConfig) -> dict[str, Any]:
         keys["rope.dimension_count"] = int(config.head_dim * config.partial_rotary_factor)
     if config.sliding_window is not None:
         keys["attention.sliding_window"] = config.sliding_window
+    keys |= _pattern_to_gguf(config)
     if config.final_logit_softcapping is not None:
         keys["final_logit_softcapping"] = config.final_logit_softcapping
     keys |= _scaling_to_gguf(config.rope_scaling)
@@ -127,13 +128,34 @@ def _windows(fields: Fields, model_type: str, layers: int) -> tuple[int | None, 
     if model_type != "gemma3_text" or window is None:
         # llama.cpp reads a window for phi3 and then ignores it, saying so; we compute what the metadata says
         return window, ()
-    every = pattern or GEMMA3_PATTERN
-    return window, tuple("full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers))
+    return window, every_nth(pattern or GEMMA3_PATTERN, layers)
 
 
 def _shortest(value: float) -> float:
     """The shortest decimal that is the same float32: GGUF holds 1e-06 as 9.999999974752427e-07."""
     return float(str(np.float32(value)))
+
+
+def _pattern_to_gguf(config: ModelConfig) -> dict[str, Any]:
+    """Which layers have the window: GGUF can say "every n-th has not", and nothing else."""
+    keys: dict[str, Any] = {}
+    if config.rope_local_base_freq not in (None, GEMMA3_LOCAL_THETA):
+        keys["rope.freq_base_swa"] = config.rope_local_base_freq
+    if (
+        config.sliding_window is None
+        or set(config.layer_types) <= {"sliding_attention"}
+        and config.model_type != "gemma3_text"
+    ):
+        return keys
+    every = next((i + 1 for i, kind in enumerate(config.layer_types) if kind == "full_attention"), GEMMA3_PATTERN)
+    if config.model_type != "gemma3_text" or config.layer_types != every_nth(every, config.num_hidden_layers):
+        raise UnsupportedError(f"GGUF cannot say which layers of this {config.model_type} have the sliding window")
+    return keys if every == GEMMA3_PATTERN else keys | {"attention.sliding_window_pattern": every}
+
+
+def every_nth(every: int, n_layers: int) -> tuple[LayerType, ...]:
+    """Gemma 3's rule: every n-th layer sees everything, the others a window."""
+    return tuple("full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(n_layers))
 
 
 def _query_scalar(model_type: str, layers: int, hidden_size: int, heads: int, head_dim: int) -> float | None:

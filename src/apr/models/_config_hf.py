@@ -12,7 +12,38 @@ from apr.models._config import Fields, LayerType, ModelConfig, RopeScaling, Rope
 
 # keys that say nothing about the arithmetic of a forward pass in evaluation
 _IRRELEVANT = frozenset(
-    ["_name_or_path", "architectures", "attention_dropout", "auto_map", "bos_token_id", "chunk_size_feed_forward", "cache_implementation", "dtype", "embd_pdrop", "eos_token_id", "id2label", "initializer_range", "is_encoder_decoder", "is_llama_config", "label2id", "model_type", "output_attentions", "output_hidden_states", "pad_token_id", "pretraining_tp", "problem_type", "quantization_config", "resid_pdrop", "return_dict", "rope_interleaved", "torch_dtype", "transformers.js_config", "transformers_version", "unk_token_id", "use_cache"]
+    [
+        "_name_or_path",
+        "architectures",
+        "attention_dropout",
+        "auto_map",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "cache_implementation",
+        "dtype",
+        "embd_pdrop",
+        "eos_token_id",
+        "id2label",
+        "initializer_range",
+        "is_encoder_decoder",
+        "is_llama_config",
+        "label2id",
+        "model_type",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "pretraining_tp",
+        "problem_type",
+        "quantization_config",
+        "resid_pdrop",
+        "return_dict",
+        "rope_interleaved",
+        "torch_dtype",
+        "transformers.js_config",
+        "transformers_version",
+        "unk_token_id",
+        "use_cache",
+    ]
 )
 _ROPE_TYPES = ("linear", "llama3", "yarn", "longrope")
 
