@@ -19,7 +19,7 @@ N_PROBS = 2  # the two most likely tokens of each step: their distance is llama.
 class LlamaCpp:
     """A llama.cpp server over one model file, greedy, without a prompt cache."""
 
-    def __init__(self, path: Path, *, n_ctx: int = 2048, threads: int = 2) -> None:
+    def __init__(self, path: Path, *, n_ctx: int = 2048, threads: int = 1) -> None:
         import xllamacpp
 
         params = xllamacpp.CommonParams()

@@ -18,6 +18,7 @@ PROMPT_IDS = [1, 4093, 198, 1780, 314, 260, 3575, 282, 4649, 47, 2, 198, 1, 520,
 RealModel = Callable[[str], Path]
 
 
+@pytest.mark.slow
 def test_smollm2_says_the_same_from_apr(real_model: RealModel, tmp_path: Path) -> None:
     source = real_model("smollm2")
     report = convert(source, tmp_path / "m.apr", dequantize="f32")

@@ -49,3 +49,14 @@ def test_a_weights_file_has_its_side_files_beside_it(tmp_path: Path, target: Pat
     convert(tiny.write(tmp_path / "source", "gguf"), target / "tiny.safetensors")
     with open_model(target / "tiny.safetensors") as file:
         assert "config.json" in file.documents and len(file.tensors) == 21
+
+
+def test_padding_of_the_vocabulary_stays_out_of_tokenizer_json_and_comes_back(tmp_path: Path) -> None:
+    report = convert(tiny.write(tmp_path / "source", "gguf"), tmp_path / "m")
+    document = json.loads((tmp_path / "m" / "tokenizer.json").read_text())
+    assert not [token for token in document["model"]["vocab"] if token.startswith("[PAD")]
+    assert any(sentence.startswith("the tokenizer has the same hash") for sentence in report.checked)
+    convert(tmp_path / "m", tmp_path / "back.gguf")
+    with open_model(tmp_path / "back.gguf") as file:
+        assert file.metadata["tokenizer.ggml.tokens"].tolist() == list(tiny.spec().tokens)
+        assert file.metadata["tokenizer.ggml.token_type"].tolist() == list(tiny.spec().token_types)

@@ -12,6 +12,7 @@ import pytest
 import tiny
 from apr.convert import convert, plan
 from apr.errors import ConversionError, UnsupportedError, UsageError
+from apr.formats import apr as apr_format
 from apr.formats import gguf as gguf_format
 from apr.formats import open_model, safetensors
 from apr.formats._base import Outgoing
@@ -340,3 +341,19 @@ def test_a_report_is_json(tmp_path: Path, target: Path) -> None:
 def test_an_unknown_type_to_dequantise_to_is_a_usage_error(tmp_path: Path, target: Path) -> None:
     with pytest.raises(UsageError, match="expected one of f32, f16, bf16"):
         convert(tiny.write(tmp_path, "gguf"), target / "m.apr", dequantize="q4_0")
+
+
+def test_other_spellings_of_a_dimension_are_renamed_in_a_copy_and_told(
+    tmp_path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny.write(tmp_path / "source", "apr")
+    with open_model(source) as file:
+        metadata = {("n_layers" if key == "num_layers" else key): value for key, value in file.metadata.items()}
+        outgoing = Outgoing(metadata, tuple((i.name, i.codec, i.shape) for i in file.tensors.values()), file.raw)
+        with monkeypatch.context() as patch:
+            patch.setattr("apr.formats._apr_metadata.check_outgoing", lambda path, metadata: None)
+            apr_format.write(tmp_path / "other.apr", outgoing)
+    report = convert(tmp_path / "other.apr", target / "m.apr")
+    assert any("n_layers" in note for note in report.notes)
+    with open_model(target / "m.apr") as file:
+        assert file.metadata["num_layers"] == 2 and "n_layers" not in file.metadata

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import AddedToken, normalizers, pre_tokenizers
 
 from apr.errors import TokenizerError, UnsupportedError
+from apr.tokenizer.from_gguf import spec_from_gguf
 from apr.tokenizer.from_hf import spec_from_hf
 from apr.tokenizer.to_gguf import to_gguf
 from apr.tokenizer.tokenizer import Tokenizer
@@ -47,8 +48,6 @@ def test_every_eos_of_the_generation_config_stops() -> None:
 
 
 def test_a_stop_id_survives_gguf() -> None:
-    from apr.tokenizer.from_gguf import spec_from_gguf
-
     spec = spec_from_hf({**documents(), "generation_config.json": {"eos_token_id": [300, 301]}})
     assert spec_from_gguf(to_gguf(spec)).stop_token_ids == spec.stop_token_ids
 
@@ -122,10 +121,16 @@ def test_a_document_the_library_refuses_is_our_error() -> None:
         Tokenizer(spec_from_hf({"tokenizer.json": json.dumps(made)}))
 
 
+def test_a_regex_that_runs_away_is_our_error() -> None:
+    made = json.loads(trained.byte_level([r"\p{N}"]).to_str())
+    made["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(a+)+$"
+    tokenizer = Tokenizer(spec_from_hf({"tokenizer.json": json.dumps(made)}))
+    with pytest.raises(TokenizerError, match="gave up on a text of 29 characters"):
+        tokenizer.encode("a" * 28 + "b")
+
+
 def test_spaces_around_tokens_that_strip_are_taken() -> None:
     made = trained.of_family("qwen2")
-    from tokenizers import AddedToken
-
     made.add_special_tokens([AddedToken("<|eats|>", lstrip=True, rstrip=True, normalized=False)])
     tokenizer = Tokenizer(spec_from_hf(trained.documents(made)))
     text = "a  <|eats|> \n b <|eats|>"

@@ -126,6 +126,8 @@ def encoded(checkpoint: Checkpoint, item: Item, target_format: str) -> np.ndarra
 
 def encode_values(item: Item, values: np.ndarray) -> np.ndarray:
     """uint8 [n_bytes] of float32 values in the item's codec. Raises ConversionError if one becomes infinite."""
+    if item.codec == "f32":
+        return np.ascontiguousarray(values, dtype="<f4").reshape(-1).view(np.uint8)  # no copy of a large tensor
     raw = quants.codec(item.codec).encode(values)
     if item.codec == "f16":
         overflown = np.isinf(raw.view("<f2")) & np.isfinite(values).reshape(-1)

@@ -53,6 +53,10 @@ class Copy:
         self.counts: Counter[str] = Counter(kept=len(infos))
         self.n_bytes = sum(info.n_bytes for info in infos)
         self.notes: list[str] = []
+        if respelled := sorted(file.metadata.keys() - self._metadata().keys()):
+            self.notes.append(
+                f"keys that readers of .apr confuse were renamed, or dropped where empty: {', '.join(respelled)}"
+            )
         if file.path.is_dir() and target.format == "safetensors":
             self.notes += _left_behind(file)
 
@@ -71,7 +75,8 @@ class Copy:
                 self.file, "value_types", {}
             ):
                 raise ConversionError("the metadata reads back differently")
-        return [*checked, "the metadata is the same, types included"]
+        types = ", types included" if isinstance(self.file, GgufFile) else ""
+        return [*checked, f"the metadata is the same{types}"]
 
     def _metadata(self) -> dict[str, Any]:
         if isinstance(self.file, GgufFile):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from apr.convert._carried import SAFETENSORS_KEY, Carried
 from apr.convert._items import Item
 from apr.models import _config_hf
 from apr.models._config import ModelConfig
-from apr.tokenizer.spec import TokenizerSpec
+from apr.tokenizer.spec import TokenizerSpec, is_padding
 from apr.tokenizer.to_hf import to_hf as tokenizer_to_hf
 
 _TORCH = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
@@ -23,7 +24,7 @@ def documents(config: ModelConfig, spec: TokenizerSpec, carried: Carried, items:
     files: dict[str, Any] = {
         "config.json": _config_hf.to_hf(config, torch_dtype=torch_dtype(items)) | ids,
         "generation_config.json": _generation(carried, spec, ids),
-        **tokenizer_to_hf(spec),
+        **tokenizer_to_hf(_without_padding(spec)),
     }
     if spec.chat_template is not None:
         files["chat_template.jinja"] = spec.chat_template
@@ -42,6 +43,14 @@ def torch_dtype(items: Sequence[Item]) -> str:
     if len(codecs) == 1:
         return _TORCH[codecs.pop()]
     return "float64" if "f64" in codecs else "float32"
+
+
+def _without_padding(spec: TokenizerSpec) -> TokenizerSpec:
+    """A tokenizer.json has no padding of the vocabulary: config.json says how many rows the embedding has."""
+    n = len(spec.tokens)
+    while n and is_padding(spec, n - 1):
+        n -= 1
+    return replace(spec, tokens=spec.tokens[:n], token_types=spec.token_types[:n], scores=spec.scores[:n])
 
 
 def _generation(carried: Carried, spec: TokenizerSpec, ids: dict[str, int]) -> dict[str, Any]:

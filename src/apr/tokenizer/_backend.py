@@ -36,6 +36,23 @@ def build(spec: TokenizerSpec) -> Tokenizer:
     return tokenizer
 
 
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text that is not empty; no BOS.
+
+    Raises TokenizerError when a split regex gives up: the regex engine stops after ten million steps back in one match.
+    """
+    try:
+        token_ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    except BaseException as exc:
+        if not _is_panic(exc):
+            raise
+        raise TokenizerError(
+            f"the split regex of this tokenizer gave up on a text of {len(text)} characters ({exc}); "
+            "break up its long runs of one kind of character, or use a tokenizer whose regex does not run away"
+        ) from exc
+    return token_ids
+
+
 def build_continuation(text: str) -> Tokenizer | None:
     """The tokenizer.json `text` for text that follows a control token, if that is cut differently (`prepend_scheme: first`); else None."""
     if '"first"' not in text:
@@ -76,12 +93,19 @@ def _literal(document: dict[str, Any]) -> Tokenizer:
         document["model"]["vocab"] = [[text, _NEVER if text in special else score] for text, score in pieces]
     try:
         tokenizer = Tokenizer.from_str(json.dumps(document))
-    except Exception as exc:  # the library raises nothing narrower
+    except BaseException as exc:  # the library raises plain Exception, and panics are BaseException
+        if not isinstance(exc, Exception) and not _is_panic(exc):
+            raise
         raise TokenizerError(
             f"the tokenizers library refuses tokenizer.json: {exc}; take the original file again"
         ) from exc
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _is_panic(exc: BaseException) -> bool:
+    # the class of a Rust panic cannot be imported
+    return type(exc).__name__ == "PanicException"
 
 
 def _not_utf8(spec: TokenizerSpec) -> set[int]:

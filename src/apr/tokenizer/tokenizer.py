@@ -145,7 +145,7 @@ class Tokenizer:
         if not text:
             return []
         backend = self._backend if is_first or self._continuation is None else self._continuation
-        token_ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+        token_ids = _backend.encode(backend, text)
         if self.spec.kind == "hf":
             self._refuse_forged(token_ids)
         return token_ids
