@@ -1,7 +1,7 @@
 """llama.cpp as the oracle for real files: its own server, through the prebuilt xllamacpp package, on loopback.
 
-    with LlamaCpp(path) as llama:
-        llama.continue_ids([750, 15801], 64)
+with LlamaCpp(path) as llama:
+    llama.continue_ids([750, 15801], 64)
 """
 
 from __future__ import annotations
@@ -81,5 +81,7 @@ class LlamaCpp:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

@@ -108,7 +108,12 @@ def spec(*, vocab_size: int = VOCAB_SIZE) -> TokenizerSpec:
 
 
 def write(
-    folder: Path, file_format: str, made: ModelConfig | None = None, weights: dict[str, np.ndarray] | None = None, *, codec: str = "f32"
+    folder: Path,
+    file_format: str,
+    made: ModelConfig | None = None,
+    weights: dict[str, np.ndarray] | None = None,
+    *,
+    codec: str = "f32",
 ) -> Path:
     """Write a model into `folder`; the path to open. `codec` (f32, f16, q8_0 … that gguf-py writes) is for the matrices."""
     made = made or config()
@@ -122,7 +127,11 @@ def _write_safetensors(folder: Path, made: ModelConfig, weights: dict[str, np.nd
     from safetensors.numpy import save_file
 
     dtype = {"f32": np.float32, "f16": np.float16}[codec]
-    save_file({name: np.ascontiguousarray(w.astype(dtype)) for name, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: np.ascontiguousarray(w.astype(dtype)) for name, w in weights.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     tokenizer = spec(vocab_size=made.vocab_size)
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     documents: dict[str, Any] = {"config.json": config_to_hf(made, torch_dtype="float32") | ids, **to_hf(tokenizer)}
@@ -143,16 +152,24 @@ def _write_gguf(folder: Path, made: ModelConfig, weights: dict[str, np.ndarray],
         _add_key(writer, key, value)
     for name, values in weights.items():
         stored = values + np.float32(architecture.Model.HF_NORM_OFFSET) if name.endswith("norm.weight") else values
-        if architecture.Model.GGUF_PERMUTES_QK and name.endswith(("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")):
+        if architecture.Model.GGUF_PERMUTES_QK and name.endswith(
+            ("q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias")
+        ):
             heads = made.num_attention_heads if "q_proj" in name else made.num_key_value_heads
             # llama.cpp, convert_hf_to_gguf.py: LlamaModel.permute
-            stored = stored.reshape(heads, 2, stored.shape[0] // heads // 2, *stored.shape[1:]).swapaxes(1, 2).reshape(stored.shape)
+            stored = (
+                stored.reshape(heads, 2, stored.shape[0] // heads // 2, *stored.shape[1:])
+                .swapaxes(1, 2)
+                .reshape(stored.shape)
+            )
         gguf_name = gguf_name_of(name, architecture.Model)
         if stored.ndim == 1 or codec == "f32":
             writer.add_tensor(gguf_name, np.ascontiguousarray(stored, dtype=np.float32))
         else:
             kind = gguf.GGMLQuantizationType[codec.upper()]
-            writer.add_tensor(gguf_name, gguf.quants.quantize(np.ascontiguousarray(stored, dtype=np.float32), kind), raw_dtype=kind)
+            writer.add_tensor(
+                gguf_name, gguf.quants.quantize(np.ascontiguousarray(stored, dtype=np.float32), kind), raw_dtype=kind
+            )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -190,7 +207,9 @@ def _write_apr(folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], 
     if made.tie_word_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     metadata = {"model_type": made.model_type, "license": None, "data_source": None, "data_license": None}
-    metadata |= config_to_apr(made) | {"tied_embeddings": made.tie_word_embeddings} | to_apr(spec(vocab_size=made.vocab_size))
+    metadata |= (
+        config_to_apr(made) | {"tied_embeddings": made.tie_word_embeddings} | to_apr(spec(vocab_size=made.vocab_size))
+    )
     names = sorted(weights, key=str.encode)
     outgoing = Outgoing(
         metadata=metadata,

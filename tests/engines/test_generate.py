@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+
 import tiny
 from apr.engines._generate import PromptCache, Step, StopRule, generate
 from apr.engines._sampling import Sampling
@@ -37,7 +38,9 @@ class ScriptedSession:
     def new_cache(self) -> ScriptedCache:
         return ScriptedCache()
 
-    def forward(self, token_ids: np.ndarray, cache: ScriptedCache, *, tap: object = no_tap, rows: str = "last") -> np.ndarray:
+    def forward(
+        self, token_ids: np.ndarray, cache: ScriptedCache, *, tap: object = no_tap, rows: str = "last"
+    ) -> np.ndarray:
         self.fed.append(token_ids.tolist())
         cache.length += len(token_ids)
         logits = np.zeros((1, tiny.VOCAB_SIZE), dtype=np.float32)
@@ -50,7 +53,9 @@ def ids(text: str) -> list[int]:
     return TOKENIZER.encode(text)
 
 
-def run(script: Sequence[int], *, stop: StopRule, prompt: Sequence[int] = (65, 66)) -> tuple[list[Step], ScriptedSession]:
+def run(
+    script: Sequence[int], *, stop: StopRule, prompt: Sequence[int] = (65, 66)
+) -> tuple[list[Step], ScriptedSession]:
     session = ScriptedSession(script)
     steps = generate(session, TOKENIZER, prompt, stop=stop, sampling=Sampling(), prompt_cache=PromptCache(session))
     return list(steps), session
@@ -103,7 +108,11 @@ def test_max_tokens_counts_tokens_and_says_length() -> None:
 
 def test_a_full_context_ends_the_generation() -> None:
     session = ScriptedSession([65] * 200)
-    steps = list(generate(session, TOKENIZER, [65] * 90, stop=StopRule(500), sampling=Sampling(), prompt_cache=PromptCache(session)))
+    steps = list(
+        generate(
+            session, TOKENIZER, [65] * 90, stop=StopRule(500), sampling=Sampling(), prompt_cache=PromptCache(session)
+        )
+    )
     assert steps[-1].finish == "context_full" and len(steps) == 10
 
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apr
 import numpy as np
 import pytest
+
+import apr
 from apr.engines import _prompt
 from apr.engines._language_model import LanguageModel
 from apr.engines._prompt import Prompt
@@ -84,7 +85,9 @@ def unexcused(logits: np.ndarray, steps: list[dict[str, Any]]) -> list[str]:
         their_logprobs = {top["id"]: top["logprob"] for top in step["top_logprobs"]}
         their_gap = their_logprobs[theirs] - their_logprobs[ours] if ours in their_logprobs else float("inf")
         if min(gap, their_gap) > NEAR_TIE:
-            found.append(f"position {i}: ours {ours}, llama.cpp {theirs}; distance {gap:.3f} here, {their_gap:.3f} there")
+            found.append(
+                f"position {i}: ours {ours}, llama.cpp {theirs}; distance {gap:.3f} here, {their_gap:.3f} there"
+            )
     return found
 
 

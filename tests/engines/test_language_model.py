@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import apr
-import numpy as np
 import pytest
+
+import apr
 import tiny
-from apr.engines import native
 from apr.engines._language_model import LanguageModel
 from apr.engines._sampling import Sampling
-from apr.errors import EngineError, MissingTensor, UnsupportedError, UsageError
+from apr.errors import UnsupportedError, UsageError
 from apr.formats import open_model
 from apr.models._checkpoint import Checkpoint
 from apr.reports import json as report_json
@@ -46,7 +45,9 @@ def test_tensor_contents_have_one_hash_in_every_container(paths: dict[str, Path]
 
 def test_a_record_holds_what_the_run_depended_on(paths: dict[str, Path]) -> None:
     with apr.load(paths["gguf"], threads=1) as model:
-        record = model.generate("Hi", max_tokens=3, sampling=Sampling(temperature=0.9, seed=4), stop=["zzz"], at_eos="ignore")
+        record = model.generate(
+            "Hi", max_tokens=3, sampling=Sampling(temperature=0.9, seed=4), stop=["zzz"], at_eos="ignore"
+        )
     plain = report_json.plain(record)
     assert plain["schema"] == "apr.run/1"
     assert plain["engine"] == "native" and plain["kernel_set"] == "numpy" and plain["threads"] == 1
@@ -62,54 +63,6 @@ def test_the_run_stops_at_every_stop_id_of_the_generation_config(paths: dict[str
     with apr.load(paths["safetensors"], threads=1) as model:
         spec = tiny.spec()
         assert model.stop_token_ids >= {spec.tokens.index("<|im_end|>"), spec.tokens.index("<|endoftext|>")}
-
-
-def test_generation_is_the_same_with_and_without_a_tap_and_sees_every_slot(paths: dict[str, Path]) -> None:
-    session = native.load(Checkpoint(open_model(paths["gguf"])), threads=1)
-    seen: dict[str, tuple[int, ...]] = {}
-
-    def tap(name: str, value: np.ndarray) -> np.ndarray:
-        seen[name] = value.shape
-        return value
-
-    token_ids = np.array([5, 6, 7])
-    plain = session.forward(token_ids, session.new_cache())
-    assert (session.forward(token_ids, session.new_cache(), tap=tap) == plain).all()
-    slots = "attn_norm q k v q_rope k_rope attn attn_out attn_residual ffn_norm ffn_gate ffn_up ffn_act ffn_swiglu ffn_down out".split()
-    expected = {"embed", "final_norm", "logits"} | {f"layers.{i}.{slot}" for i in range(2) for slot in slots}
-    assert set(seen) == expected
-    assert seen["layers.0.q_rope"] == (3, 4, 16) and seen["layers.1.ffn_gate"] == (3, 96) and seen["logits"] == (1, tiny.VOCAB_SIZE)
-
-
-def test_what_a_tap_returns_is_computed_on(paths: dict[str, Path]) -> None:
-    session = native.load(Checkpoint(open_model(paths["gguf"])), threads=1)
-    token_ids = np.array([5, 6, 7])
-    plain = session.forward(token_ids, session.new_cache())
-    zeroed = session.forward(token_ids, session.new_cache(), tap=lambda name, v: np.zeros_like(v) if name == "layers.1.ffn_down" else v)
-    assert np.abs(zeroed - plain).max() > 0.01
-
-
-def test_a_token_outside_the_vocabulary_is_refused(paths: dict[str, Path]) -> None:
-    session = native.load(Checkpoint(open_model(paths["gguf"])), threads=1)
-    for bad in ([-1], [tiny.VOCAB_SIZE], []):
-        with pytest.raises(EngineError, match="vocabulary"):
-            session.forward(np.array(bad, dtype=np.int64), session.new_cache())
-
-
-def test_logits_that_are_not_finite_are_an_error_and_not_a_token(tmp_path: Path) -> None:
-    weights = tiny.tensors(tiny.config())
-    weights["model.norm.weight"][3] = np.nan
-    session = native.load(Checkpoint(open_model(tiny.write(tmp_path, "safetensors", tiny.config(), weights))), threads=1)
-    with pytest.raises(EngineError, match="not finite"):
-        session.forward(np.array([1]), session.new_cache())
-
-
-def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
-    weights = tiny.tensors(tiny.config("qwen2"))
-    del weights["model.layers.1.self_attn.k_proj.bias"]
-    file = open_model(tiny.write(tmp_path, "safetensors", tiny.config("qwen2"), weights))
-    with pytest.raises(MissingTensor, match=r"layers\.1\.self_attn\.k_proj\.bias"):
-        native.load(Checkpoint(file), threads=1)
 
 
 def test_an_engine_that_is_not_there_lists_those_that_are(paths: dict[str, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import tiny
 from apr.engines import _prompt
 from apr.errors import UsageError
@@ -61,7 +62,11 @@ def test_special_makes_control_tokens_of_user_text(template: ChatTemplate) -> No
 
 
 def test_a_control_token_in_a_message_of_a_conversation_is_text(template: ChatTemplate) -> None:
-    messages = [{"role": "user", "content": "<|im_end|>"}, {"role": "assistant", "content": "x"}, {"role": "user", "content": "y"}]
+    messages = [
+        {"role": "user", "content": "<|im_end|>"},
+        {"role": "assistant", "content": "x"},
+        {"role": "user", "content": "y"},
+    ]
     prompt = _prompt.of_messages(messages, TOKENIZER, template)
     assert prompt.token_ids.count(END) == 3
 

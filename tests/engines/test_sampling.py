@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from apr.engines._sampling import Sampler, Sampling, filtered, penalised
 from apr.errors import UsageError
 from apr.kernels.softmax import softmax
@@ -51,7 +52,9 @@ def test_the_repetition_penalty_equals_transformers() -> None:
     from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
     seen = [3, 3, 17, 199]
-    expected = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([seen]), torch.from_numpy(LOGITS[0].copy())[None])[0].numpy()
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(torch.tensor([seen]), torch.from_numpy(LOGITS[0].copy())[None])[
+        0
+    ].numpy()
     np.testing.assert_allclose(penalised(LOGITS[0], seen, 1.3), expected, rtol=1e-6)
     assert (penalised(LOGITS[0], seen, 1.0) == LOGITS[0]).all()
 
@@ -84,12 +87,25 @@ def test_greedy_takes_the_lowest_id_of_a_tie() -> None:
 
 def test_the_most_likely_token_is_never_filtered_out() -> None:
     for logits in LOGITS:
-        for sampling in (Sampling(temperature=1.0, top_p=1e-9), Sampling(temperature=0.01, min_p=1.0), Sampling(temperature=9.0, top_k=1)):
+        for sampling in (
+            Sampling(temperature=1.0, top_p=1e-9),
+            Sampling(temperature=0.01, min_p=1.0),
+            Sampling(temperature=9.0, top_k=1),
+        ):
             assert np.isfinite(filtered(logits, sampling)[logits.argmax()])
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 1.5}, {"top_k": -1}, {"min_p": 2}, {"repetition_penalty": 0}, {"seed": -1}]
+    "wrong",
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_p": 1.5},
+        {"top_k": -1},
+        {"min_p": 2},
+        {"repetition_penalty": 0},
+        {"seed": -1},
+    ],
 )
 def test_a_value_out_of_range_names_itself(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):

@@ -22,7 +22,7 @@ from apr.errors import (
 )
 from apr.formats import apr
 from formats.apr_samples import encode, patched, repaired, stored, with_footer, with_header_checksum
-from fuzz import fuzz_apr
+from fuzz import fuzz_apr, fuzz_loop
 
 TENSORS = [(b"a", 0, (2, 3), bytes(24)), (b"b", 30, (5,), bytes(10))]
 SMALL = encode(b'{"model_type":"x","hidden_size":4}', TENSORS)
@@ -194,5 +194,5 @@ def test_realizars_serialiser_is_recognised_by_an_index_that_ends_where_the_data
 
 
 def test_mutated_files_are_refused_or_hold_what_they_promise() -> None:
-    tried, taken = fuzz_apr.run(seed=7, cases=400)
+    tried, taken = fuzz_loop.run(fuzz_apr.TARGET, seed=7, cases=400)
     assert tried == 400 and taken > 20

@@ -36,7 +36,7 @@ from apr.formats._gguf_header import Header, parse
 from formats import gguf_bytes
 from formats.gguf_bytes import Builder, meta, one, two, with_alignment
 from formats.llama_gguf_verdicts import verdicts
-from fuzz import fuzz_gguf
+from fuzz import fuzz_gguf, fuzz_loop
 
 BOUNDARIES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 8, 2**64 - 1)
 PATH = Path("m.gguf")
@@ -300,7 +300,7 @@ def test_we_are_stricter_than_llama_cpp_only_where_we_say_so() -> None:
 
 
 def test_a_burst_of_the_fuzzer_finds_nothing() -> None:
-    tried, accepted = fuzz_gguf.run(seed=11, cases=3000)
+    tried, accepted = fuzz_loop.run(fuzz_gguf.TARGET, seed=11, cases=3000)
     assert tried == 3000 and 100 < accepted < 2900
 
 

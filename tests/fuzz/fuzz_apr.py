@@ -7,13 +7,10 @@ raise a FormatError or hand out tensors inside the file, and what the strict one
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
 import struct
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -23,6 +20,7 @@ from apr.errors import BadMetadata, FormatError, UnsupportedError
 from apr.formats import apr
 from apr.formats._base import Outgoing
 from formats.apr_samples import TENSORS, VALUES, encode, repaired, stored
+from fuzz.fuzz_loop import Target, main
 
 BOUNDARIES = (0, 1, 63, 64, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 64, 2**64 - 8, 2**64 - 1)
 
@@ -91,44 +89,7 @@ def mutate(raw: bytes, dice: random.Random) -> bytes:
     return repaired(bytes(out)) if dice.random() < 0.7 and len(out) > 64 else bytes(out)
 
 
-def run(*, seed: int, cases: int, seconds: float = float("inf")) -> tuple[int, int]:
-    """Check mutated files until either limit is reached; the number tried, and the number accepted."""
-    dice = random.Random(seed)
-    corpus = seeds()
-    stop = time.monotonic() + seconds
-    tried = accepted = 0
-    with tempfile.TemporaryDirectory() as folder:
-        while tried < cases and time.monotonic() < stop:
-            raw = mutate(dice.choice(corpus), dice)
-            try:
-                accepted += check(raw, Path(folder))
-            except BaseException:
-                print(f"seed {seed}, case {tried}: {raw.hex()}", file=sys.stderr)
-                raise
-            tried += 1
-    return tried, accepted
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Fuzz the .apr reader")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=1)
-    options, rest = parser.parse_known_args()
-    try:
-        import atheris
-    except ImportError:
-        tried, accepted = run(seed=options.seed, cases=sys.maxsize, seconds=options.seconds)
-        print(f"{tried} files, {accepted} accepted, no finding")
-        return
-    atheris.instrument_all()
-    with tempfile.TemporaryDirectory() as folder:
-        atheris.Setup(
-            [sys.argv[0], f"-max_total_time={int(options.seconds)}", f"-seed={options.seed}", *rest],
-            lambda raw: bool(check(raw, Path(folder))) and None,
-        )
-        atheris.Fuzz()
-
+TARGET = Target(".apr", check, mutate, seeds)
 
 if __name__ == "__main__":
-    main()
+    main(TARGET)

@@ -7,11 +7,9 @@ that holds what it promises and survives being written and read again.
 
 from __future__ import annotations
 
-import argparse
 import random
 import struct
 import sys
-import time
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -22,6 +20,7 @@ from apr.formats._base import Outgoing
 from apr.formats._gguf_header import Header, parse
 from apr.formats._gguf_writer import Typed, encode_header
 from formats import gguf_bytes
+from fuzz.fuzz_loop import Target, main
 
 BOUNDARIES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 8, 2**64 - 1)
 NOWHERE = Path("fuzz.gguf")
@@ -37,7 +36,7 @@ def seeds() -> list[bytes]:
     ]
 
 
-def check(raw: bytes) -> bool:
+def check(raw: bytes, folder: Path) -> bool:
     """Read `raw`; True if it was accepted. Raises AssertionError, or what the reader must not raise, for a finding."""
     try:
         header = parse(NOWHERE, memoryview(raw), file_size=len(raw))
@@ -81,42 +80,7 @@ def mutate(raw: bytes, dice: random.Random) -> bytes:
     return bytes(out)
 
 
-def run(*, seed: int, cases: int, seconds: float = float("inf")) -> tuple[int, int]:
-    """Check mutated files until either limit is reached; the number tried, and the number accepted."""
-    dice = random.Random(seed)
-    corpus = seeds()
-    stop = time.monotonic() + seconds
-    tried = accepted = 0
-    while tried < cases and time.monotonic() < stop:
-        raw = mutate(dice.choice(corpus), dice)
-        try:
-            accepted += check(raw)
-        except BaseException:
-            print(f"seed {seed}, case {tried}: {raw.hex()}", file=sys.stderr)
-            raise
-        tried += 1
-    return tried, accepted
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Fuzz the GGUF reader")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=1)
-    options, rest = parser.parse_known_args()
-    try:
-        import atheris
-    except ImportError:
-        tried, accepted = run(seed=options.seed, cases=sys.maxsize, seconds=options.seconds)
-        print(f"{tried} files, {accepted} accepted, no finding")
-        return
-    atheris.instrument_all()
-    atheris.Setup(
-        [sys.argv[0], f"-max_total_time={int(options.seconds)}", f"-seed={options.seed}", *rest],
-        lambda raw: bool(check(raw)) and None,
-    )
-    atheris.Fuzz()
-
+TARGET = Target("GGUF", check, mutate, seeds)
 
 if __name__ == "__main__":
-    main()
+    main(TARGET)

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import random
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from apr.errors import FormatError
 from apr.formats import safetensors
+from fuzz.fuzz_loop import Target, main
 
 GOOD = {
     "__metadata__": {"format": "pt"},
@@ -80,19 +83,12 @@ def mutate(data: bytes, source: random.Random) -> bytes:
     return bytes(changed)
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "fuzz.safetensors"
-        if len(sys.argv) == 2 and sys.argv[1].isdigit():
-            source = random.Random(0)
-            accepted = sum(check_one(mutate(file_of(GOOD, 19), source), path) for _ in range(int(sys.argv[1])))
-            print(f"{sys.argv[1]} inputs, {accepted} accepted, no finding")
-            return
-        import atheris
+def check(raw: bytes, folder: Path) -> bool:
+    """`check_one` in a scratch folder."""
+    return check_one(raw, folder / "fuzz.safetensors")
 
-        atheris.Setup(sys.argv, lambda data: check_one(data, path))
-        atheris.Fuzz()
 
+TARGET = Target("safetensors", check, mutate, lambda: [file_of(GOOD, 19)])
 
 if __name__ == "__main__":
-    main()
+    main(TARGET)

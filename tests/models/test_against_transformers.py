@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 import tiny
 from apr import models
 from apr.engines import native
@@ -94,7 +95,9 @@ def test_the_other_formats_hold_the_same_model(model_type: str, file_format: str
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cached_steps_equal_a_full_pass(variant: str, tmp_path: Path) -> None:
     if "longrope" in variant:
-        pytest.skip("LongRoPE changes its frequencies at its original length, so cached keys differ by design, as in transformers")
+        pytest.skip(
+            "LongRoPE changes its frequencies at its original length, so cached keys differ by design, as in transformers"
+        )
     ours = session(tiny.write(tmp_path, "safetensors", made(variant)))
     full = ours.forward(TOKEN_IDS, ours.new_cache(), rows="all")
     cache = ours.new_cache()

@@ -20,9 +20,9 @@ from apr.tokenizer.normalization import with_normalization
 from apr.tokenizer.spec import TokenizerSpec
 from apr.tokenizer.to_gguf import to_gguf
 from apr.tokenizer.tokenizer import Tokenizer
+from llama_oracle import LlamaCpp
 from tokenizer import trained
 from tokenizer.battery import battery
-from tokenizer.llama_cpp_oracle import LlamaCpp, running
 
 pytestmark = pytest.mark.parity
 
@@ -75,8 +75,13 @@ def unexplained(
     tokenizer: Tokenizer, oracle: LlamaCpp, texts: tuple[str, ...], reasons: tuple[Reason, ...]
 ) -> list[str]:
     """Texts whose ids differ, as text or with control tokens, for no reason that is known."""
-    literal = zip(texts, oracle.encode(texts), map(tokenizer.encode, texts), strict=True)
-    control = zip(texts, oracle.encode_control(texts), map(tokenizer.encode_control, texts), strict=True)
+    literal = zip(texts, [oracle.tokenize(text) for text in texts], map(tokenizer.encode, texts), strict=True)
+    control = zip(
+        texts,
+        [oracle.tokenize(text, parse_special=True) for text in texts],
+        map(tokenizer.encode_control, texts),
+        strict=True,
+    )
     differing = {text for text, theirs, ours in (*literal, *control) if theirs != ours}
     return [
         ascii(text) for text in texts if text in differing and not any(reason(text, tokenizer) for reason in reasons)
@@ -90,7 +95,7 @@ def spec_of(path: Path) -> TokenizerSpec:
 @pytest.fixture(scope="module")
 def smollm2(real_model: Callable[[str], Path]) -> Iterator[tuple[TokenizerSpec, LlamaCpp]]:
     path = real_model("smollm2")
-    with running(path) as oracle:
+    with LlamaCpp(path) as oracle:
         yield spec_of(path), oracle
 
 
@@ -103,7 +108,7 @@ def test_smollm2_gives_the_ids_of_llama_cpp(smollm2: tuple[TokenizerSpec, LlamaC
 @pytest.mark.real
 def test_qwen_gives_the_ids_of_llama_cpp(real_model: Callable[[str], Path]) -> None:
     path = real_model("qwen2.5-coder:0.5b")
-    with running(path) as oracle:
+    with LlamaCpp(path) as oracle:
         assert unexplained(Tokenizer(spec_of(path)), oracle, battery(), (_named_end, _new_letter, _long_s)) == []
 
 
@@ -155,7 +160,7 @@ def _trained_gguf(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", QUICK)
 def test_a_trained_vocabulary_gives_the_ids_of_llama_cpp(name: str, tmp_path: Path) -> None:
     metadata = _trained_gguf(name)
-    with running(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
+    with LlamaCpp(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
         assert unexplained(Tokenizer(spec_from_gguf(metadata)), oracle, battery()[::5], FAMILIES[name]) == []
 
 
@@ -163,14 +168,14 @@ def test_a_trained_vocabulary_gives_the_ids_of_llama_cpp(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_pre_tokenizer_gives_the_ids_of_llama_cpp(name: str, tmp_path: Path) -> None:
     metadata = _trained_gguf(name)
-    with running(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
+    with LlamaCpp(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
         assert unexplained(Tokenizer(spec_from_gguf(metadata)), oracle, battery(), FAMILIES[name]) == []
 
 
 @pytest.mark.parametrize("prefix", [True, False])
 def test_a_sentencepiece_vocabulary_gives_the_ids_of_llama_cpp(prefix: bool, tmp_path: Path) -> None:
     metadata = to_gguf(spec_from_hf(trained.documents(trained.sentencepiece(prefix=prefix), bos="<s>", eos="</s>")))
-    with running(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
+    with LlamaCpp(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
         assert unexplained(Tokenizer(spec_from_gguf(metadata)), oracle, battery()[::2], ()) == []
 
 
@@ -182,5 +187,5 @@ def test_gemma_style_space_runs_give_the_ids_of_llama_cpp(tmp_path: Path) -> Non
     metadata["tokenizer.ggml.tokens"] += runs
     metadata["tokenizer.ggml.token_type"] += [4] * len(runs)
     metadata["tokenizer.ggml.scores"] += [-1000.0] * len(runs)
-    with running(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
+    with LlamaCpp(trained.write_gguf(tmp_path / "model.gguf", metadata)) as oracle:
         assert unexplained(Tokenizer(spec_from_gguf(metadata)), oracle, battery()[::2], ()) == []

@@ -14,16 +14,21 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def loaded(reference: str, *, engine: str, threads: int | None) -> Iterator[LanguageModel]:
+def loaded(
+    reference: str, *, engine: str, threads: int | None, verbosity: _progress.Verbosity = "normal"
+) -> Iterator[LanguageModel]:
     """The model that a reference names, pulled first if it is not here, loaded, and closed at the end."""
-    with _progress.downloading() as download:
+    with _progress.downloading(verbosity=verbosity) as download:
         path = hub.resolve(reference, progress=download)
-    from apr.engines._language_model import load
+    from apr.engines._language_model import LanguageModel, default_threads
     from apr.formats import open_model
 
-    with open_model(path) as file:
-        total = sum(info.n_bytes for info in file.tensors.values())
-    with _progress.working(f"loading {path.name}", total) as advance:
-        model = load(path, engine=engine, threads=threads, progress=advance)
+    file = open_model(path)
+
+    def total_bytes() -> int:
+        return sum(info.n_bytes for info in file.tensors.values())
+
+    with _progress.working(f"loading {path.name}", total_bytes, verbosity=verbosity) as advance:
+        model = LanguageModel(file, engine=engine, threads=threads or default_threads(), progress=advance)
     with model:
         yield model

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import click
+from click.shell_completion import CompletionItem
 
-from apr import hub
+from apr import _folder, hub
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 threads_option = click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of the arithmetic. [default: all cores]"
 )
 engine_option = click.option(
-    "--engine", default="native", show_default=True, help="What runs the model: a file of apr/engines."
+    "--engine",
+    type=click.Choice(_folder.names("apr.engines")),
+    default="native",
+    show_default=True,
+    help="What runs the model.",
 )
 
 
-def complete_model(
-    ctx: click.Context, param: click.Parameter, incomplete: str
-) -> list[click.shell_completion.CompletionItem]:
-    """Aliases that begin so, else whatever the shell finds as a file."""
-    from click.shell_completion import CompletionItem
+def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Aliases and cached models that begin so, else whatever the shell finds as a file."""
+    found = {name: alias.description for name, alias in hub.aliases().items()}
+    found = {model.reference: "in the cache" for model in hub.cached()} | found
+    items = [CompletionItem(name, help=said) for name, said in found.items() if name.startswith(incomplete)]
+    return items or [CompletionItem(incomplete, type="file")]
 
-    found = [
-        CompletionItem(name, help=alias.description)
-        for name, alias in hub.aliases().items()
-        if name.startswith(incomplete)
-    ]
-    return found or [CompletionItem(incomplete, type="file")]
+
+def complete_cached(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Models in the cache that begin so."""
+    return [CompletionItem(m.reference) for m in hub.cached() if m.reference.startswith(incomplete)]
 
 
 model_argument = click.argument("model", shell_complete=complete_model)
+cached_model_argument = click.argument("model", shell_complete=complete_cached)

@@ -9,7 +9,7 @@ import click
 from apr.cli._options import json_option, model_argument
 
 
-@click.command()
+@click.command(short_help="Write a model in another format.")
 @model_argument
 @click.option(
     "--output",
@@ -40,9 +40,12 @@ def command(model: str, output: Path, dequantize: str | None, overwrite: str, as
 
     with _progress.downloading() as download:
         path = hub.resolve(model, progress=download)
-    with open_model(path) as file:
-        total = sum(info.n_bytes for info in file.tensors.values())
-    with _progress.working(f"converting {path.name}", 2 * total) as advance:
+
+    def total_bytes() -> int:
+        with open_model(path) as file:
+            return 2 * sum(info.n_bytes for info in file.tensors.values())  # written, then read back
+
+    with _progress.working(f"converting {path.name}", total_bytes) as advance:
         result = convert(
             path,
             output,

@@ -7,7 +7,7 @@ import click
 from apr.cli._options import json_option, model_argument
 
 
-@click.command()
+@click.command(short_help="Say what a model file is.")
 @model_argument
 @click.option("--metadata", is_flag=True, help="Show the file's own keys too, long values cut.")
 @json_option

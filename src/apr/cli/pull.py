@@ -7,7 +7,7 @@ import click
 from apr.cli._options import json_option, model_argument
 
 
-@click.command()
+@click.command(short_help="Fetch a model into the cache.")
 @model_argument
 @json_option
 def command(model: str, as_json: bool) -> None:
@@ -16,6 +16,7 @@ def command(model: str, as_json: bool) -> None:
     \b
     apr pull smollm2
     apr pull hf://Qwen/Qwen2.5-0.5B-Instruct
+    apr pull smollm2 --json
     """
     from apr import hub
     from apr.cli import _progress

@@ -7,7 +7,7 @@ import click
 from apr.cli._options import json_option, model_argument
 
 
-@click.command()
+@click.command(short_help="List the tensors of a model file.")
 @model_argument
 @click.option("--filter", "containing", default="", metavar="TEXT", help="Only names that contain TEXT.")
 @click.option("--limit", type=click.IntRange(0), default=0, help="At most so many; 0 shows all.")
@@ -29,5 +29,10 @@ def command(model: str, containing: str, limit: int, stats: bool, as_json: bool)
     with _progress.downloading() as progress:
         path = hub.resolve(model, progress=progress)
     with open_model(path) as file:
-        result = list_tensors(file, containing=containing, limit=limit, statistics=stats)
-    click.echo(json.dumps(result) if as_json else text.tensors(result))
+        chosen = list_tensors(file, containing=containing, limit=limit)
+        if not stats:
+            result = chosen
+        else:
+            with _progress.working(f"decoding {path.name}", lambda: sum(t.n_bytes for t in chosen.tensors)) as advance:
+                result = list_tensors(file, containing=containing, limit=limit, statistics=True, progress=advance)
+    click.echo(json.dumps(result) if as_json else text.tensors(result, containing=containing))

@@ -7,7 +7,7 @@ import click
 from apr.cli._options import json_option, model_argument
 
 
-@click.command()
+@click.command(short_help="Find what is wrong with a model file.")
 @model_argument
 @json_option
 def command(model: str, as_json: bool) -> int:
@@ -25,7 +25,7 @@ def command(model: str, as_json: bool) -> int:
 
     with _progress.downloading() as progress:
         path = hub.resolve(model, progress=progress)
-    with Subject(path) as subject, _progress.working(f"checking {path.name}", subject.n_bytes) as advance:
+    with Subject(path) as subject, _progress.working(f"checking {path.name}", lambda: subject.n_bytes) as advance:
         report = gate.run("file", subject, progress=advance)
     click.echo(json.dumps(report) if as_json else text.validation(report))
     return report.exit_code

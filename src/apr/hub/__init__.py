@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apr.hub._environment import cache_dir
+from apr.hub._environment import cache_dir, state_dir
 from apr.hub._progress import Progress
 from apr.hub.alias import Alias, aliases
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from apr.hub._pull import Pulled
     from apr.hub.cache import CachedModel
 
-__all__ = ["Alias", "CachedModel", "Progress", "Pulled", "aliases", "cache_dir", "cached", "pull", "remove", "resolve"]
+__all__ = ["Alias", "CachedModel", "Progress", "Pulled", "aliases", "cache_dir", "cached", "pull", "remove", "resolve", "state_dir"]
 
 
 def resolve(reference: str, *, progress: Progress | None = None, offline: bool | None = None) -> Path:

@@ -1,6 +1,6 @@
 """The environment variables of this room, read here and nowhere else.
 
-APR_HOME                moves everything: models lie in $APR_HOME/models
+APR_HOME                moves everything: models lie in $APR_HOME/models, histories in $APR_HOME/state
 APR_OFFLINE             1: open no socket; 0: the network may be used, whatever HF_HUB_OFFLINE says
 HF_HUB_OFFLINE          honoured where APR_OFFLINE is not set
 HF_HUB_ETAG_TIMEOUT     how long the hub may take to answer; also read by huggingface_hub, as are HF_HOME and HF_TOKEN
@@ -26,6 +26,16 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("apr") / "models"
+
+
+def state_dir() -> Path:
+    """The folder of what may be lost without harm, such as a history: $APR_HOME/state, else the user's state folder."""
+    home = os.environ.get("APR_HOME")
+    if home:
+        return Path(home).expanduser().absolute() / "state"
+    from platformdirs import user_state_path
+
+    return user_state_path("apr")
 
 
 def offline_switch() -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apr.errors import ChecksumError, HubError, OfflineError
-from apr.hub import _environment, _hf, _https, _integrity, _pypi, _reference, cache
+from apr.hub import _environment, _integrity, _reference, cache
 from apr.hub._integrity import NOTHING, Fetched, Promise
 from apr.hub._progress import SILENT, Progress
 from apr.hub._reference import HfSource, HttpsSource, PypiSource, Source
@@ -158,6 +158,8 @@ def _fetch(plan: _Plan, progress: Progress, closed_by: str | None) -> CachedMode
 
 
 def _fetch_from(source: Source, promise: Promise, progress: Progress) -> Fetched:
+    from apr.hub import _hf, _https, _pypi  # the network's libraries: a model that is here needs none of them
+
     folder = cache.partial_dir()
     match source:
         case HfSource():
@@ -170,6 +172,8 @@ def _fetch_from(source: Source, promise: Promise, progress: Progress) -> Fetched
 
 def _fetch_offline(plan: _Plan, closed_by: str) -> CachedModel:
     """From the hub's own cache on this machine, if it has the file."""
+    from apr.hub import _hf
+
     for source in plan.sources:
         if isinstance(source, HfSource) and (fetched := _hf.fetch_offline(source, plan.promise)) is not None:
             return cache.store(plan.key, plan.reference, fetched, source=source.text, file_name=plan.file_name)

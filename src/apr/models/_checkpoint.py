@@ -45,12 +45,13 @@ class Checkpoint:
 
     convention:  whose names and layouts the file uses
     tensors:     canonical name -> Place
-    extra:       tensors of the file that the architecture has no place for
+    extra:       tensors of the file that the architecture has no place for (GGUF's rotary factors are read with the configuration)
     """
 
     def __init__(self, file: ModelFile) -> None:
         self.file = file
-        self.convention: Convention = "gguf" if any(name.startswith("blk.") for name in file.tensors) else "hf"
+        is_gguf = file.format == "gguf" or any(name.startswith("blk.") for name in file.tensors)
+        self.convention: Convention = "gguf" if is_gguf else "hf"
         self.config = read_config(file)
         self.architecture: Any = models.for_model_type(self.config.model_type).Model
         self.tensors, self.extra = self._place()
@@ -107,12 +108,13 @@ class Checkpoint:
             return dict(pool.map(load, self.expected))
 
     def content_sha256(self) -> str:
-        """SHA-256 over every tensor's canonical name, codec, shape and bytes, in order of name.
+        """SHA-256 over the canonical name, codec, shape and bytes of every tensor that is computed with, in order of name.
 
-        Equal for two containers that hold the same encoded weights, whatever their names, order and metadata.
+        Equal for two containers that hold the same encoded weights, whatever their names, order and metadata, and
+        whether or not they keep a copy of a tied embedding as an output head.
         """
         total = hashlib.sha256()
-        for name in sorted(self.tensors):
+        for name in sorted(self.tensors.keys() & self.expected.keys()):
             place = self.tensors[name]
             total.update(f"{name} {place.info.codec} {place.info.shape} {place.norm_offset}\n".encode())
             total.update(np.ascontiguousarray(self.raw(name)).data)
@@ -125,7 +127,8 @@ class Checkpoint:
         for info in self.file.tensors.values():
             canonical = names.get(info.name)
             if canonical is None:
-                extra.append(info.name)
+                if info.name not in ROPE_FACTOR_TENSORS:
+                    extra.append(info.name)
                 continue
             offset = (
                 self.architecture.HF_NORM_OFFSET
@@ -188,7 +191,9 @@ def read_config(file: ModelFile) -> ModelConfig:
             file.metadata,
             shapes={name: info.shape for name, info in file.tensors.items()},
             frequency_factors={
-                name: tuple(file.array(name).tolist()) for name in ROPE_FACTOR_TENSORS if name in file.tensors
+                name: tuple(file.array(name).reshape(-1).tolist())
+                for name in ROPE_FACTOR_TENSORS
+                if name in file.tensors
             },
         )
     if file.format == "apr":

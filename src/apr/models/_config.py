@@ -6,6 +6,7 @@ is kept in `defaulted`; what a file says and nobody here reads is kept in `unrea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from apr.errors import BadMetadata
 
 MAX_SIZE = 1 << 24  # no dimension of a published model comes near it; larger numbers are damage or an attack
 MAX_LAYERS = 4096
+MAX_FACTOR = 1e12
 
 LayerType = Literal["full_attention", "sliding_attention"]
 RopeType = Literal["linear", "llama3", "yarn", "longrope"]
@@ -141,9 +143,9 @@ class Fields:
         if value is None:
             return ()
         if not isinstance(value, list) or not all(
-            isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in value
+            isinstance(v, int | float) and not isinstance(v, bool) and 0 < v <= MAX_FACTOR for v in value
         ):
-            raise BadMetadata(self.path, f"{keys[0]} must be a list of positive numbers")
+            raise BadMetadata(self.path, f"{keys[0]} must be a list of numbers above 0 and at most {MAX_FACTOR:g}")
         return tuple(float(v) for v in value)
 
     def unread(self) -> tuple[str, ...]:
@@ -167,10 +169,41 @@ def check(path: Path, config: ModelConfig) -> ModelConfig:
             path,
             f"{config.num_attention_heads} attention heads cannot share {config.num_key_value_heads} key-value heads evenly",
         )
+    if not 0.0 < config.partial_rotary_factor <= 1.0:
+        raise BadMetadata(
+            path, f"{config.partial_rotary_factor:g} of each head is rotated; expected a share above 0 and at most 1"
+        )
     if config.head_dim % 2:
         raise BadMetadata(path, f"head_dim is {config.head_dim}; rotary embeddings need an even number")
     if config.layer_types and len(config.layer_types) != config.num_hidden_layers:
         raise BadMetadata(
             path, f"layer_types has {len(config.layer_types)} entries for {config.num_hidden_layers} layers"
         )
+    if config.rope_scaling is not None:
+        _check_scaling(path, config, config.rope_scaling)
     return config
+
+
+def head_dim_of(fields: Fields, key: str, *, hidden_size: int, heads: int) -> int:
+    """The size of a head: what `key` says, else an even share of `hidden_size`. Raises BadMetadata."""
+    if fields.get(key) is None and hidden_size % heads:
+        raise BadMetadata(
+            fields.path,
+            f"{key} is missing, and the hidden size {hidden_size} is no multiple of {heads} attention heads",
+        )
+    return fields.integer(key, default=hidden_size // heads)
+
+
+def _check_scaling(path: Path, config: ModelConfig, scaling: RopeScaling) -> None:
+    rotated = math.ceil(int(config.head_dim * config.partial_rotary_factor) / 2)
+    for name in ("short_factor", "long_factor"):
+        factors = getattr(scaling, name)
+        if factors and (len(factors) != rotated or not all(0 < v <= MAX_FACTOR for v in factors)):
+            raise BadMetadata(path, f"{name} has {len(factors)} factors, expected {rotated} numbers above 0")
+    if scaling.high_freq_factor <= scaling.low_freq_factor:
+        raise BadMetadata(
+            path,
+            f"high_freq_factor is {scaling.high_freq_factor:g}, expected more than low_freq_factor, {scaling.low_freq_factor:g}",
+        )
+    if scaling.original_max_position_embeddings == 1:  # its logarithm divides
+        raise BadMetadata(path, "original_max_position_embeddings is 1, expected at least 2")

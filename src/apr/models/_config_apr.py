@@ -29,6 +29,7 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "rope_theta": ("rope_theta",),
     "head_dim": ("head_dim",),
 }
+_ARCHITECTURE_KEYS = ("hf_model_type", "architecture", "model_type")
 _ROPE_SPLIT_HALVES = 2  # rope_type: 0 = adjacent pairs, 2 = split halves
 
 
@@ -39,16 +40,21 @@ def from_apr(path: Path, metadata: Mapping[str, Any], *, tied: bool) -> ModelCon
     """
     document = dict(_embedded_config(path, metadata))
     for name, spellings in SPELLINGS.items():
-        value = next((metadata[s] for s in spellings if metadata.get(s) is not None), None)
-        if value is not None:
+        said = {s: metadata[s] for s in spellings if metadata.get(s) is not None}
+        if said:
+            value = next(iter(said.values()))
+            if any(other != value for other in said.values()):
+                raise BadMetadata(path, f"{said} are spellings of {name} and differ; the file contradicts itself")
             if name in document and document[name] != value:
                 raise BadMetadata(
                     path, f"{name} is {value!r}, and {document[name]!r} in {HF_CONFIG_KEY}; the file contradicts itself"
                 )
             document[name] = value
-    if "model_type" not in document:
-        document["model_type"] = _model_type(path, metadata)
+    _settle_model_type(path, metadata, document)
     document.setdefault("tie_word_embeddings", tied)
+    # absent here is "as many as heads" and "no window", not the defaults of a transformers class
+    document.setdefault("num_key_value_heads", None)
+    document.setdefault("sliding_window", None)
     return from_hf(path, document)
 
 
@@ -84,8 +90,23 @@ def _embedded_config(path: Path, metadata: Mapping[str, Any]) -> Mapping[str, An
     return embedded
 
 
+def _settle_model_type(path: Path, metadata: Mapping[str, Any], document: dict[str, Any]) -> None:
+    """Put the model type into `document`. Raises BadMetadata if its two places name different architectures."""
+    embedded = document.get("model_type")
+    if embedded is None:
+        document["model_type"] = _model_type(path, metadata)
+        return
+    if not any(isinstance(metadata.get(key), str) and metadata[key] for key in _ARCHITECTURE_KEYS):
+        return
+    outer = _model_type(path, metadata)
+    if embedded != outer and models.for_model_type(embedded) is not models.for_model_type(outer):
+        raise BadMetadata(
+            path, f"the architecture is {outer!r}, and {embedded!r} in {HF_CONFIG_KEY}; the file contradicts itself"
+        )
+
+
 def _model_type(path: Path, metadata: Mapping[str, Any]) -> str:
-    for key in ("hf_model_type", "architecture", "model_type"):
+    for key in _ARCHITECTURE_KEYS:
         value = metadata.get(key)
         if isinstance(value, str) and value:
             return str(_by_any_name(value).MODEL_TYPES[0]) if value not in _all_types() else value

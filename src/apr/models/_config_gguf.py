@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from apr import models
-from apr.errors import UnsupportedError
-from apr.models._config import Fields, LayerType, ModelConfig, RopeScaling, check
+from apr.errors import BadMetadata, UnsupportedError
+from apr.models._config import Fields, LayerType, ModelConfig, RopeScaling, check, head_dim_of
+from apr.models._rope import yarn_factor, yarn_own_factor
 
 GEMMA3_PATTERN = 6  # every sixth layer sees everything: llama.cpp, llama-model.cpp, LLM_ARCH_GEMMA3
 GEMMA3_LOCAL_THETA = 10000.0  # as there: rope_freq_base_train_swa
@@ -42,11 +43,16 @@ def from_gguf(
     heads = fields.integer("attention.head_count")
     hidden_size = fields.integer("embedding_length")
     layers = fields.integer("block_count", most=4096)
-    head_dim = fields.integer("attention.key_length", default=max(1, hidden_size // heads))
+    head_dim = head_dim_of(fields, "attention.key_length", hidden_size=hidden_size, heads=heads)
     if fields.integer("attention.value_length", default=head_dim) != head_dim:
         raise UnsupportedError(f"{path}: value heads of another size than key heads")
     rotary_dim = fields.integer("rope.dimension_count", default=head_dim)
     context = fields.integer("context_length", default=2048, most=1 << 31)
+    for name, factors in frequency_factors.items():
+        if len(factors) != (rotary_dim + 1) // 2 or not all(0 < factor < np.inf for factor in factors):
+            raise BadMetadata(
+                path, f"{name} must hold {(rotary_dim + 1) // 2} factors above 0, half of a head's rotated part"
+            )
     window, layer_types = _windows(fields, model_type, layers)
     embedding = shapes.get("token_embd.weight", (0,))
     fields.get("rope.dimension_sections", "attention.layer_norm_epsilon", "expert_count", "vocab_size")
@@ -61,7 +67,7 @@ def from_gguf(
         vocab_size=Fields(path, {"rows of token_embd.weight": embedding[0]}).integer("rows of token_embd.weight"),
         max_position_embeddings=context,
         rms_norm_eps=_shortest(fields.number("attention.layer_norm_rms_epsilon", most=1.0)),
-        rope_theta=_shortest(fields.number("rope.freq_base", default=10000.0)),
+        rope_theta=_shortest(fields.number("rope.freq_base", default=10000.0, above=1.0)),
         rope_scaling=_scaling(fields, context, frequency_factors),
         tie_word_embeddings="output.weight" not in shapes,
         attention_bias="blk.0.attn_q.bias" in shapes and model_type == "llama",
@@ -69,7 +75,7 @@ def from_gguf(
         partial_rotary_factor=rotary_dim / head_dim,
         sliding_window=window,
         layer_types=layer_types,
-        rope_local_base_freq=fields.number("rope.freq_base_swa", default=GEMMA3_LOCAL_THETA)
+        rope_local_base_freq=fields.number("rope.freq_base_swa", default=GEMMA3_LOCAL_THETA, above=1.0)
         if model_type == "gemma3_text"
         else None,
         query_pre_attn_scalar=_query_scalar(model_type, layers, hidden_size, heads, head_dim),
@@ -109,7 +115,7 @@ def to_gguf(config: ModelConfig) -> dict[str, Any]:
         "gemma3_text",
     ):
         keys |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
-    if config.model_type in ("llama", "mistral", "phi3"):
+    if config.model_type in ("llama", "mistral", "phi3") or config.partial_rotary_factor != 1.0:
         keys["rope.dimension_count"] = int(config.head_dim * config.partial_rotary_factor)
     if config.sliding_window is not None:
         keys["attention.sliding_window"] = config.sliding_window
@@ -141,10 +147,8 @@ def _pattern_to_gguf(config: ModelConfig) -> dict[str, Any]:
     keys: dict[str, Any] = {}
     if config.rope_local_base_freq not in (None, GEMMA3_LOCAL_THETA):
         keys["rope.freq_base_swa"] = config.rope_local_base_freq
-    if (
-        config.sliding_window is None
-        or set(config.layer_types) <= {"sliding_attention"}
-        and config.model_type != "gemma3_text"
+    if config.sliding_window is None or (
+        set(config.layer_types) <= {"sliding_attention"} and config.model_type != "gemma3_text"
     ):
         return keys
     every = next((i + 1 for i, kind in enumerate(config.layer_types) if kind == "full_attention"), GEMMA3_PATTERN)
@@ -195,9 +199,14 @@ def _scaling(fields: Fields, context: int, factors: Mapping[str, tuple[float, ..
             rope_type="yarn",
             factor=factor or 1.0,
             original_max_position_embeddings=original,
-            attention_factor=attention,
+            # llama.cpp multiplies YaRN's own factor by this key (ggml, rope_yarn); Hugging Face's name is for the product
+            attention_factor=None if attention is None else attention * yarn_own_factor(factor or 1.0),
             beta_fast=fields.number("rope.scaling.yarn_beta_fast", default=32.0),
             beta_slow=fields.number("rope.scaling.yarn_beta_slow", default=1.0),
+        )
+    if kind == "longrope":
+        raise BadMetadata(
+            fields.path, "the tensor rope_factors_long.weight is missing, and longrope cannot be computed without it"
         )
     raise UnsupportedError(f"{fields.path}: rope scaling {kind!r}", known=("none", "linear", "yarn", "longrope"))
 
@@ -210,8 +219,10 @@ def _scaling_to_gguf(scaling: RopeScaling | None) -> dict[str, Any]:
         keys = {"rope.scaling.type": scaling.rope_type, "rope.scaling.factor": scaling.factor}
     if scaling.original_max_position_embeddings is not None:
         keys["rope.scaling.original_context_length"] = scaling.original_max_position_embeddings
-    if scaling.attention_factor is not None:
+    if scaling.rope_type == "longrope" and scaling.attention_factor is not None:
         keys["rope.scaling.attn_factor"] = scaling.attention_factor
     if scaling.rope_type == "yarn":
+        if (ratio := yarn_factor(scaling) / yarn_own_factor(scaling.factor)) != 1.0:
+            keys["rope.scaling.attn_factor"] = ratio
         keys |= {"rope.scaling.yarn_beta_fast": scaling.beta_fast, "rope.scaling.yarn_beta_slow": scaling.beta_slow}
     return keys

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from apr import models
 from apr.errors import BadMetadata, UnsupportedError
-from apr.models._config import Fields, LayerType, ModelConfig, RopeScaling, RopeType, check
+from apr.models._config import Fields, LayerType, ModelConfig, RopeScaling, RopeType, check, head_dim_of
 
 # keys that say nothing about the arithmetic of a forward pass in evaluation
 _IRRELEVANT = frozenset(
@@ -45,19 +45,48 @@ _IRRELEVANT = frozenset(
         "use_cache",
     ]
 )
-_ROPE_TYPES = ("linear", "llama3", "yarn", "longrope")
+_ORIGINAL = "original_max_position_embeddings"
+# what each rope type reads besides its base
+_ROPE_KEYS: dict[str, tuple[str, ...]] = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", _ORIGINAL),
+    "yarn": ("factor", _ORIGINAL, "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"),
+    "longrope": ("factor", _ORIGINAL, "attention_factor", "short_factor", "long_factor"),
+}
+_ACTIVATIONS = ("silu", "swish", "gelu_pytorch_tanh")
+_THETA = 10000.0
+_GEMMA3_THETA = 1000000.0
+
+# what a config.json of each type means by leaving a key out, where that is not the rule for all: transformers, configuration_*.py
+_CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096, "max_position_embeddings": 131072},
+    "qwen2": {"num_key_value_heads": 32, "max_position_embeddings": 32768},
+    "qwen3": {"num_key_value_heads": 32, "max_position_embeddings": 32768, "head_dim": 128},
+    "phi3": {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096},
+    "gemma3_text": {
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 131072,
+        "head_dim": 256,
+        "sliding_window": 4096,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 256,
+    },
+}
+_QWEN_MAX_WINDOW_LAYERS = 28  # as there
 
 
 def from_hf(path: Path, document: Mapping[str, Any]) -> ModelConfig:
     """Read the parsed `config.json` at `path`. Raises BadMetadata for a bad value, UnsupportedError for what we do not run."""
-    fields = Fields(path, dict(document))
-    fields.read.update(_IRRELEVANT)
-    model_type = fields.text("model_type", default=_type_by_class(document))
+    model_type = Fields(path, dict(document)).text("model_type", default=_type_by_class(document))
     models.for_model_type(model_type)
+    filled = {key: v for key, v in _CLASS_DEFAULTS.get(model_type, {}).items() if key not in document}
+    fields = Fields(path, dict(document) | filled)
+    fields.read.update(_IRRELEVANT)
     if fields.get("quantization_config") is not None:
         raise UnsupportedError(
             f"{path}: weights quantised by {_method(document)!r}; convert the unquantised model instead"
         )
+    _refuse_what_we_do_not_compute(path, fields)
     hidden_size = fields.integer("hidden_size")
     heads = fields.integer("num_attention_heads")
     layers = fields.integer("num_hidden_layers", most=4096)
@@ -71,15 +100,17 @@ def from_hf(path: Path, document: Mapping[str, Any]) -> ModelConfig:
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=fields.integer("num_key_value_heads", default=heads),
-        head_dim=fields.integer("head_dim", default=max(1, hidden_size // heads)),
+        head_dim=head_dim_of(fields, "head_dim", hidden_size=hidden_size, heads=heads),
         vocab_size=fields.integer("vocab_size"),
         max_position_embeddings=max_positions,
         rms_norm_eps=fields.number("rms_norm_eps", default=1e-6, most=1.0),
-        rope_theta=rope.number("rope_theta", default=10000.0),
+        rope_theta=rope.number(
+            "rope_theta", default=_GEMMA3_THETA if model_type.startswith("gemma3") else _THETA, above=1.0
+        ),
         rope_scaling=_scaling(rope, max_positions),
         tie_word_embeddings=fields.flag("tie_word_embeddings", default=model_type.startswith("gemma")),
         attention_bias=fields.flag("attention_bias", default=False),
-        hidden_act=fields.text("hidden_act", "hidden_activation", default="silu"),
+        hidden_act=_activation(fields, model_type),
         partial_rotary_factor=rope.number("partial_rotary_factor", default=1.0, most=1.0),
         sliding_window=window,
         layer_types=layer_types,
@@ -87,10 +118,9 @@ def from_hf(path: Path, document: Mapping[str, Any]) -> ModelConfig:
         query_pre_attn_scalar=fields.optional_number("query_pre_attn_scalar"),
         attn_logit_softcapping=fields.optional_number("attn_logit_softcapping"),
         final_logit_softcapping=fields.optional_number("final_logit_softcapping"),
-        defaulted=tuple(fields.defaulted) + tuple(k for k in rope.defaulted if k != "partial_rotary_factor"),
+        defaulted=(*filled, *fields.defaulted, *(k for k in rope.defaulted if k != "partial_rotary_factor")),
         unread=(*fields.unread(), *(f"rope.{key}" for key in rope.unread())),
     )
-    _refuse_what_we_do_not_compute(path, fields)
     return check(path, config)
 
 
@@ -110,8 +140,10 @@ def to_hf(config: ModelConfig, *, torch_dtype: str) -> dict[str, Any]:
         document["use_sliding_window"] = config.sliding_window is not None
     optional = "query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping rope_local_base_freq"
     document |= {name: getattr(config, name) for name in optional.split() if getattr(config, name) is not None}
-    if config.query_pre_attn_scalar is not None and config.query_pre_attn_scalar.is_integer():
-        document["query_pre_attn_scalar"] = int(config.query_pre_attn_scalar)  # transformers refuses a float here
+    if config.model_type.startswith("gemma3"):  # where the key is missing, transformers takes 256
+        scalar = config.query_pre_attn_scalar or float(config.head_dim)
+        # transformers refuses a float here
+        document["query_pre_attn_scalar"] = int(scalar) if scalar.is_integer() else scalar
     if config.layer_types:
         document["layer_types"] = list(config.layer_types)
     document["torch_dtype"] = torch_dtype
@@ -140,13 +172,19 @@ def _rope_parameters(fields: Fields) -> Fields:
         if value is not None and not isinstance(value, dict):
             raise BadMetadata(fields.path, f"{name} is {type(value).__name__}, expected an object")
     merged: dict[str, Any] = {}
-    for key in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings"):
+    for key in ("rope_theta", "partial_rotary_factor"):
         if (value := fields.get(key)) is not None:
             merged[key] = value
     merged |= old or {}
     if nested and "full_attention" in nested:  # gemma3: one set a layer type; the sliding one is read by `_local_theta`
-        nested = nested["full_attention"] if isinstance(nested["full_attention"], dict) else {}
+        nested = nested["full_attention"]
+        if not isinstance(nested, dict):
+            raise BadMetadata(
+                fields.path, f"rope_parameters.full_attention is {type(nested).__name__}, expected an object"
+            )
     merged |= nested or {}
+    if (value := fields.get("original_max_position_embeddings")) is not None:
+        merged["original_max_position_embeddings"] = value  # the outer one wins: transformers, standardize_rope_params
     return Fields(fields.path, merged)
 
 
@@ -155,8 +193,17 @@ def _local_theta(fields: Fields, model_type: str) -> float | None:
         return None
     nested = fields.get("rope_parameters")
     if isinstance(nested, dict) and isinstance(nested.get("sliding_attention"), dict):
-        return Fields(fields.path, nested["sliding_attention"]).number("rope_theta", default=10000.0)
-    return fields.number("rope_local_base_freq", default=10000.0)
+        return Fields(fields.path, nested["sliding_attention"]).number("rope_theta", default=_THETA, above=1.0)
+    return fields.number("rope_local_base_freq", default=_THETA, above=1.0)
+
+
+def _activation(fields: Fields, model_type: str) -> str:
+    # Gemma's older files hold both keys, and `hidden_act` is the one that its authors withdrew
+    keys = ("hidden_activation", "hidden_act") if model_type.startswith("gemma") else ("hidden_act",)
+    name = fields.text(*keys, default="silu")
+    if name not in _ACTIVATIONS:
+        raise UnsupportedError(f"{fields.path}: {keys[0]} is {name!r}, which is not computed here", known=_ACTIVATIONS)
+    return name
 
 
 def _scaling(rope: Fields, max_positions: int) -> RopeScaling | None:
@@ -168,10 +215,14 @@ def _scaling(rope: Fields, max_positions: int) -> RopeScaling | None:
         return None
     if kind == "su":  # the first name of longrope
         kind = "longrope"
-    if kind not in _ROPE_TYPES:
-        raise UnsupportedError(f"{rope.path}: rope type {kind!r}", known=("default", *_ROPE_TYPES))
+    if kind not in _ROPE_KEYS:
+        raise UnsupportedError(f"{rope.path}: rope type {kind!r}", known=("default", *_ROPE_KEYS))
     stretch = max_positions / original if original and kind in ("yarn", "longrope") else None
-    return RopeScaling(
+    if kind == "longrope":
+        for key in ("short_factor", "long_factor"):
+            if not rope.numbers(key):
+                raise BadMetadata(rope.path, f"{key} is missing, and longrope cannot be computed without it")
+    scaling = RopeScaling(
         rope_type=cast(RopeType, kind),
         factor=rope.number("factor", default=stretch),
         original_max_position_embeddings=original,
@@ -186,30 +237,16 @@ def _scaling(rope: Fields, max_positions: int) -> RopeScaling | None:
         short_factor=rope.numbers("short_factor"),
         long_factor=rope.numbers("long_factor"),
     )
+    irrelevant = {"low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow"} - set(_ROPE_KEYS[kind])
+    rope.defaulted[:] = [key for key in rope.defaulted if key not in irrelevant]
+    return scaling
 
 
 def _scaling_to_hf(scaling: RopeScaling | None) -> dict[str, Any] | None:
     if scaling is None:
         return None
-    by_type = {
-        "linear": ("factor",),
-        "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
-        "yarn": (
-            *(
-                "factor",
-                "original_max_position_embeddings",
-                "attention_factor",
-                "beta_fast",
-                "beta_slow",
-                "mscale",
-                "mscale_all_dim",
-            ),
-            "truncate",
-        ),
-        "longrope": ("factor", "original_max_position_embeddings", "attention_factor", "short_factor", "long_factor"),
-    }
     document: dict[str, Any] = {"rope_type": scaling.rope_type}
-    for name in by_type[scaling.rope_type]:
+    for name in _ROPE_KEYS[scaling.rope_type]:
         value = getattr(scaling, name)
         if value is not None:
             document[name] = list(value) if isinstance(value, tuple) else value
@@ -220,23 +257,27 @@ def _windows(fields: Fields, model_type: str, layers: int) -> tuple[int | None, 
     """The sliding window, and which layers have it, by the rule of each family."""
     window = fields.optional_integer("sliding_window")
     named = fields.get("layer_types")
-    first_windowed = fields.get("max_window_layers")
-    pattern = fields.get("sliding_window_pattern", "_sliding_window_pattern")
+    first_windowed = fields.integer("max_window_layers", least=0) if _has(fields, "max_window_layers") else None
+    pattern = fields.optional_integer("sliding_window_pattern", "_sliding_window_pattern")
     if model_type.startswith("qwen") and not fields.flag("use_sliding_window", default=False):
         return None, ()
     if window is None:
         return None, ()
     if named is not None:
-        if not isinstance(named, list) or not set(named) <= {"full_attention", "sliding_attention"}:
+        if not isinstance(named, list) or not all(kind in ("full_attention", "sliding_attention") for kind in named):
             raise BadMetadata(fields.path, "layer_types may hold only 'full_attention' and 'sliding_attention'")
         return window, tuple(named)
     if model_type.startswith("gemma3"):
-        every = pattern if isinstance(pattern, int) and pattern > 0 else 6
+        every = pattern or 6
         return window, tuple("full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers))
     if model_type.startswith("qwen"):
-        first = first_windowed if isinstance(first_windowed, int) else layers
+        first = _QWEN_MAX_WINDOW_LAYERS if first_windowed is None else first_windowed
         return window, tuple("sliding_attention" if i >= first else "full_attention" for i in range(layers))
     return window, ()
+
+
+def _has(fields: Fields, key: str) -> bool:
+    return fields.get(key) is not None
 
 
 def _refuse_what_we_do_not_compute(path: Path, fields: Fields) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,16 +119,25 @@ def inspect(file: ModelFile, *, metadata: bool = False) -> Inspection:
     )
 
 
-def list_tensors(file: ModelFile, *, containing: str = "", limit: int = 0, statistics: bool = False) -> TensorTable:
-    """Tensors whose name contains a text, in the file's order; `limit` 0 is no limit."""
+def list_tensors(
+    file: ModelFile,
+    *,
+    containing: str = "",
+    limit: int = 0,
+    statistics: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> TensorTable:
+    """Tensors whose name contains a text, in the file's order; `limit` 0 is no limit.
+
+    progress:  called with the bytes of each tensor as its row is made
+    """
     chosen = [info for info in file.tensors.values() if containing in info.name]
-    rows = [
-        TensorRow(
-            *(info.name, info.codec, info.shape, info.n_bytes, info.offset),
-            statistics_of(file.array(info.name)) if statistics and info.codec in quants.names() else None,
-        )
-        for info in (chosen[:limit] if limit else chosen)
-    ]
+    rows = []
+    for info in chosen[:limit] if limit else chosen:
+        numbers = statistics_of(file.array(info.name)) if statistics and info.codec in quants.names() else None
+        rows.append(TensorRow(info.name, info.codec, info.shape, info.n_bytes, info.offset, numbers))
+        if progress is not None:
+            progress(info.n_bytes)
     return TensorTable(file.path, len(file.tensors), tuple(rows))
 
 

@@ -80,18 +80,21 @@ def _yarn(plain: np.ndarray, scaling: RopeScaling, config: ModelConfig, rotary_d
     ramp = np.clip((np.arange(rotary_dim // 2, dtype=np.float32) - np.float32(low)) / np.float32(width), 0, 1)
     kept = 1 - ramp  # share of the plain, unscaled frequency
     frequencies = plain / np.float32(scaling.factor) * (1 - kept) + plain * kept
-    return frequencies.astype(np.float32), _yarn_factor(scaling)
+    return frequencies.astype(np.float32), yarn_factor(scaling)
 
 
-def _yarn_factor(scaling: RopeScaling) -> float:
-    def scale(mscale: float = 1.0) -> float:
-        return 1.0 if scaling.factor <= 1 else 0.1 * mscale * math.log(scaling.factor) + 1.0
+def yarn_own_factor(factor: float, mscale: float = 1.0) -> float:
+    """What YaRN multiplies its tables by when the configuration names no factor for that."""
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
 
+
+def yarn_factor(scaling: RopeScaling) -> float:
+    """What the tables of cosines and sines are multiplied by, under YaRN."""
     if scaling.attention_factor is not None:
         return scaling.attention_factor
     if scaling.mscale and scaling.mscale_all_dim:
-        return scale(scaling.mscale) / scale(scaling.mscale_all_dim)
-    return scale()
+        return yarn_own_factor(scaling.factor, scaling.mscale) / yarn_own_factor(scaling.factor, scaling.mscale_all_dim)
+    return yarn_own_factor(scaling.factor)
 
 
 def _longrope(

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from apr.formats import open_model
+from apr.kernels import quants
 from apr.models._checkpoint import Checkpoint
 from apr.tokenizer import spec_of
 from apr.tokenizer.spec import TokenizerSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """What the values of one tensor, decoded, show.
+
+    first_non_finite:  index into the flattened values; -1 if all are finite
+    min, max:          NaN if a value is NaN; 0 for a tensor without values
+    """
+
+    n_non_finite: int
+    first_non_finite: int
+    n_zero: int
+    min: float
+    max: float
 
 
 class Subject:
@@ -39,6 +59,16 @@ class Subject:
             self.file.format, self.file.metadata, self.file.documents, vocab_size=self.checkpoint.config.vocab_size
         )
 
+    @cached_property
+    def tensor_facts(self) -> dict[str, TensorFacts]:
+        """Facts by the file's own tensor name; none for an encoding that is not decoded here. Decodes every weight, once."""
+        facts = {}
+        for info in self.file.tensors.values():
+            if info.codec in quants.names():
+                facts[info.name] = _facts_of(self.file.array(info.name))
+            self.advance(info.n_bytes)
+        return facts
+
     def advance(self, n_bytes: int) -> None:
         """Tell whoever waits that so many bytes have been checked."""
         if self.progress is not None:
@@ -55,3 +85,15 @@ class Subject:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _facts_of(values: np.ndarray) -> TensorFacts:
+    if values.size == 0:
+        return TensorFacts(0, -1, 0, 0.0, 0.0)
+    with np.errstate(invalid="ignore"):
+        least, most = float(values.min()), float(values.max())  # NaN wins in both
+    n_zero = int(values.size - np.count_nonzero(values))
+    if math.isfinite(least) and math.isfinite(most):
+        return TensorFacts(0, -1, n_zero, least, most)
+    bad = np.flatnonzero(~np.isfinite(values.reshape(-1)))
+    return TensorFacts(len(bad), int(bad[0]), n_zero, least, most)

@@ -1,6 +1,7 @@
 """How gates work: a gate is a reason and a generator of findings; the runner turns findings into a verdict.
 
-A gate that yields nothing is an error, not a pass; a crash inside a gate is an error; a skip is heavier than a pass, so
+A gate that yields nothing is an error, not a pass; a crash inside a gate is an error; an `AprError` is a failure, but for
+what is valid and not done here, which leaves the gate undecided; a skip is heavier than a pass, so
 that nobody overlooks what was not looked at.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import apr.qa.gates
 from apr import _folder
-from apr.errors import AprError
+from apr.errors import AprError, UnsupportedError
 
 if TYPE_CHECKING:
     from apr.qa._subject import Subject
@@ -114,18 +115,24 @@ def _verdict(counts: dict[Status, int]) -> Status:
 
 def _run_one(name: str, declared: Gate, subject: Subject) -> GateResult:
     started = time.perf_counter()
+    findings: list[Finding] = []  # what was found before an exception stands
     try:
-        findings = tuple(declared.check(subject))
+        for finding in declared.check(subject):
+            findings.append(finding)
+    except UnsupportedError as exc:
+        findings.append(Finding("undecided", exc.code, str(exc)))  # valid and not done here: no defect of the file
     except AprError as exc:
-        findings = (Finding("fail", exc.code, str(exc)),)
+        findings.append(Finding("fail", exc.code, str(exc)))
     except Exception as exc:  # noqa: BLE001 - a crash in one gate is that gate's error and no other's
-        findings = (Finding("error", "crash", f"the gate itself failed: {type(exc).__name__}: {exc}"),)
+        findings.append(Finding("error", "crash", f"the gate itself failed: {type(exc).__name__}: {exc}"))
     if not findings:
-        findings = (Finding("error", "vacuous", "the gate looked at nothing"),)
+        findings.append(Finding("error", "vacuous", "the gate looked at nothing"))
     worst = max(findings, key=lambda finding: WEIGHTS.index(finding.status))
     n_like_it = sum(f.status == worst.status for f in findings)
     message = (
         worst.message if n_like_it == 1 or worst.status == "pass" else f"{n_like_it} findings, first: {worst.message}"
     )
     seconds = time.perf_counter() - started
-    return GateResult(name, worst.status, worst.code, message, findings, declared.rationale, declared.severity, seconds)
+    return GateResult(
+        name, worst.status, worst.code, message, tuple(findings), declared.rationale, declared.severity, seconds
+    )

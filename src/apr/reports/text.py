@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from apr.reports._table import bar, count, size, table
+from apr.reports._style import Style, paint
+from apr.reports._table import bar, count, facts, size, table, terminal_columns
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from apr.convert.transcode import Conversion
     from apr.engines._generate import FinishReason
     from apr.engines._prompt import Prompt
     from apr.engines._record import Timings
     from apr.hub import Alias, CachedModel, Pulled
+    from apr.models._config import ModelConfig
     from apr.models._inspection import Inspection, TensorTable
-    from apr.qa.gate import Finding, GateResult, Report
+    from apr.qa.gate import GateResult, Report, Status
 
-_MARKS = {"pass": "✓", "fail": "✗", "skip": "-", "undecided": "?", "error": "!"}
+_MARKS: dict[Status, str] = {"pass": "✓", "fail": "✗", "skip": "-", "undecided": "?", "error": "!"}
+_COLOURS: dict[Status, Style] = {
+    "pass": "green",
+    "fail": "red",
+    "skip": "dim",
+    "undecided": "yellow",
+    "error": "red",
+}
+_FINISHES: dict[FinishReason, str] = {
+    "eos": "ended by the model",
+    "stop_string": "ended at a stop text",
+    "length": "stopped by --max-tokens",
+    "context_full": "stopped, the context is full",
+    "interrupted": "interrupted",
+}
+_PROMISED = {
+    "alias": ", as the alias promises",
+    "hub": ", as the hub promises",
+    "index": ", as the index promises",
+    "reference": ", as the reference promises",
+    "none": "",
+}
+_FINDINGS_SHOWN = 10
+_BAR_FROM_COLUMNS = 64
 _BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
@@ -34,38 +63,52 @@ def safe_for_terminal(text: str) -> str:
 
 
 def template_line(prompt: Prompt) -> str:
-    """What was done about the chat template, in one line."""
+    """What was done about the chat template, in one line for standard error."""
     said = {
         "applied": "chat template applied (--raw turns it off)",
-        "raw": "raw prompt, no chat template",
-        "pre-formatted": "prompt sent as it is (--chat wraps it)",
+        "raw": f"raw prompt: {prompt.reason}",
+        "pre-formatted": f"prompt sent as it is (--chat wraps it): {prompt.reason}",
     }[prompt.decision]
-    return visible(f"apr: {said}: {prompt.reason}; {len(prompt.token_ids)} tokens")
+    return _aside(f"{said}; {_plural(len(prompt.token_ids), 'prompt token')}")
 
 
 def speed_line(finish: FinishReason, n_tokens: int, timings: Timings) -> str:
-    """Counts and rates of a generation, in one line."""
-    return (
-        f"apr: {n_tokens} tokens ({finish}); decode {timings.decode_tok_per_s:.1f} tok/s, "
-        f"prefill {timings.prefill_tok_per_s:.1f} tok/s, load {timings.load_s:.2f} s"
-    )
+    """Counts and rates of a generation, in one line for standard error."""
+    parts = [f"{_plural(n_tokens, 'token')}, {_FINISHES[finish]}"]
+    rates = [("decode", timings.decode_tok_per_s), ("prefill", timings.prefill_tok_per_s)]
+    parts += [f"{name} {rate:.1f} tok/s" for name, rate in rates if rate]
+    return _aside("; ".join([*parts, f"load {timings.load_s:.2f} s"]))
+
+
+def problem(message: str) -> str:
+    """An error, for standard error. Further lines are indented, so that nothing quoted can pose as a line of ours."""
+    first, *more = safe_for_terminal(message).split("\n")
+    return "\n".join([paint("apr: ", "red", stream=sys.stderr) + first, *(f"     {line}" for line in more)])
 
 
 def pulled(result: Pulled) -> str:
     """What `apr pull` did."""
-    done = "already here" if result.was_cached else f"pulled from {result.source} in {result.seconds:.1f} s"
-    return visible(f"{result.reference}: {done}") + (
-        f"\n  {visible(str(result.path))}\n  {size(result.size_bytes)}, SHA-256 {result.sha256}"
-        f'\n  next: apr run {visible(result.reference)} --prompt "Hello"'
-    )
+    done = "already here" if result.was_cached else f"pulled in {result.seconds:.1f} s"
+    rows = [
+        ("path", visible(str(result.path))),
+        ("size", size(result.size_bytes)),
+        ("SHA-256", f"{result.sha256}{_PROMISED[result.promised_by]}"),
+    ]
+    if result.source != result.reference:
+        rows.append(("from", visible(_first_part(result.source))))
+    rows += [("note", visible(note)) for note in result.notes]
+    rows.append(("next", f'apr run {_quoted(result.reference)} "Hello"'))
+    return f"{paint(visible(result.reference), 'bold')}: {done}\n{facts(rows)}"
 
 
-def model_list(cached: Sequence[CachedModel], aliases: Mapping[str, Alias]) -> str:
+def model_list(cached: Sequence[CachedModel], aliases: Mapping[str, Alias], folder: Path) -> str:
     """The cache, then what could be pulled."""
     parts = []
     if cached:
         rows = [(visible(m.reference), size(m.size_bytes), m.sha256[:12], m.last_used[:10]) for m in cached]
         parts.append(table(("MODEL", "SIZE", "SHA-256", "LAST USED"), rows, right=(1,)))
+        total = size(sum(m.size_bytes for m in cached))
+        parts[-1] += f"\n\n{_plural(len(cached), 'model')}, {total}, in {visible(str(folder))}"
     else:
         parts.append("no model is here yet; next: apr pull smollm2")
     here = {m.reference for m in cached}
@@ -77,49 +120,36 @@ def model_list(cached: Sequence[CachedModel], aliases: Mapping[str, Alias]) -> s
 
 def removed(model: CachedModel) -> str:
     """What `apr rm` did."""
-    return f"removed {visible(model.reference)} ({size(model.size_bytes)})"
+    return f"removed {visible(model.reference)}; {size(model.size_bytes)} are free again"
 
 
 def inspection(result: Inspection) -> str:
     """What `apr inspect` found."""
-    lines = [
-        f"{visible(str(result.path))}",
-        f"  format        {result.format} {result.format_version}, {size(result.size_bytes)}",
-    ]
-    facts = [("name", result.name), ("licence", result.license), ("architecture", result.architecture)]
-    facts.append(("parameters", f"{count(result.n_parameters)} in {result.n_tensors} tensors"))
-    if result.config is not None:
-        c = result.config
-        shape = f"{c.num_hidden_layers} layers, hidden {c.hidden_size}, feed-forward {c.intermediate_size}"
-        heads = f"{c.num_attention_heads} query, {c.num_key_value_heads} key-value, {c.head_dim} wide"
-        window = f", window {c.sliding_window}" if c.sliding_window else ""
-        scaling = f", {c.rope_scaling.rope_type} scaling" if c.rope_scaling else ""
-        facts += [("shape", shape), ("heads", heads), ("context", f"{c.max_position_embeddings} tokens{window}")]
-        facts.append(("rope", f"theta {c.rope_theta:g}{scaling}"))
-        facts.append(("norm", f"rms, eps {c.rms_norm_eps:g}"))
-        facts.append(
-            ("vocabulary", f"{c.vocab_size} rows{', head tied to embedding' if c.tie_word_embeddings else ''}")
-        )
-    facts += [
-        (name, value)
-        for name, value in (("tokenizer", result.tokenizer), ("chat template", result.chat_template))
-        if value
-    ]
-    lines += [f"  {name:<13} {visible(value)}" for name, value in facts if value]
-    lines.append("")
     rows = [
-        (d.codec, str(d.n_tensors), size(d.n_bytes), bar(d.n_bytes / max(1, result.size_bytes))) for d in result.dtypes
+        ("format", f"{result.format} {result.format_version}".rstrip() + f", {size(result.size_bytes)}"),
+        ("name", result.name),
+        ("licence", result.license),
+        ("architecture", result.architecture),
+        ("parameters", f"{count(result.n_parameters)} in {_plural(result.n_tensors, 'tensor')}"),
+        *(_config_rows(result.config) if result.config is not None else ()),
+        ("tokenizer", result.tokenizer),
+        ("chat template", result.chat_template),
     ]
-    lines.append(table(("TYPE", "TENSORS", "BYTES", "SHARE OF FILE"), rows, right=(1, 2)))
-    lines += [f"warning: {visible(message)}" for _, message in result.warnings]
+    lines = [paint(visible(str(result.path)), "bold"), facts([(name, visible(value)) for name, value in rows if value])]
+    if result.dtypes:
+        lines += ["", _shares(result)]
+    if result.warnings:
+        lines += ["", *(f"{paint('warning:', 'yellow')} {visible(message)}" for _, message in result.warnings)]
     if result.metadata is not None:
-        lines.append("")
-        lines += [f"{visible(key)} = {visible(str(value))}" for key, value in result.metadata.items()]
+        lines += ["", *(f"{visible(key)} = {visible(str(value))}" for key, value in result.metadata.items())]
     return "\n".join(lines)
 
 
-def tensors(result: TensorTable) -> str:
+def tensors(result: TensorTable, *, containing: str = "") -> str:
     """The rows of `apr tensors`."""
+    if not result.tensors:
+        asked = f" with {visible(containing)!r} in its name" if containing else ""
+        return f"no tensor{asked}; {visible(str(result.path))} has {_plural(result.n_tensors, 'tensor')}"
     header: tuple[str, ...] = ("TENSOR", "TYPE", "SHAPE", "BYTES")
     has_statistics = any(row.statistics for row in result.tensors)
     if has_statistics:
@@ -133,38 +163,90 @@ def tensors(result: TensorTable) -> str:
         elif has_statistics:
             cells += ["-"] * 6
         rows.append(cells)
-    shown = f"{len(result.tensors)} of {result.n_tensors} tensors"
-    return table(header, rows, right=range(3, len(header))) + f"\n{shown}"
+    shown = table(header, rows, right=range(3, len(header)))
+    n_bytes = sum(row.n_bytes for row in result.tensors)
+    return f"{shown}\n\n{len(result.tensors)} of {_plural(result.n_tensors, 'tensor')}, {size(n_bytes)}"
 
 
 def validation(report: Report) -> str:
     """Gates and verdict of `apr validate`."""
-    lines = [visible(report.subject)]
+    lines = [paint(visible(report.subject), "bold")]
+    label = max((len(result.id) for result in report.gates), default=0)
     for result in report.gates:
-        lines.append(f"  {_MARKS[result.status]} {result.status:<9} {result.id:<16} {visible(result.message)}")
-        lines += [f"      {f.status}: {visible(f.message)}" for f in _worth_showing(result)]
-    lines.append(f"{report.verdict}: " + ", ".join(f"{n} {status}" for status, n in report.counts.items() if n))
+        mark = paint(f"{_MARKS[result.status]} {result.status:<9}", _COLOURS[result.status])
+        lines.append(f"  {mark} {result.id:<{label}}  {visible(result.message)}")
+        lines += _findings(result)
+    counted = [f"{n} {status}" for status, n in report.counts.items() if n]
+    verdict = paint(report.verdict, _COLOURS[report.verdict])
+    lines.append(f"{verdict}: {_plural(len(report.gates), 'gate')}" + (f", {', '.join(counted)}" if counted else ""))
     return "\n".join(lines)
 
 
 def conversion(result: Conversion) -> str:
     """What `apr convert` did."""
-    kept = f"{result.n_kept} of {result.n_tensors} tensors kept bit for bit"
+    kept = f"{result.n_kept} of {_plural(result.n_tensors, 'tensor')} kept bit for bit"
+    if result.n_recoded:
+        kept += f", {result.n_recoded} in another exact form"
     if result.n_dequantized:
         kept += f", {result.n_dequantized} dequantised to {result.dequantized_to}"
-    lines = [
-        f"{visible(result.target)}: {size(result.n_bytes)}, {result.source_format} → {result.target_format} in {result.seconds:.1f} s"
+    head = f"{size(result.n_bytes)}, {result.source_format} → {result.target_format} in {result.seconds:.1f} s"
+    rows = [("tensors", kept), *(("checked", visible(sentence)) for sentence in result.checked)]
+    rows += [("note", visible(note)) for note in result.notes]
+    rows += [("SHA-256", result.target_sha256), ("next", f'apr run {_quoted(result.target)} "Hello"')]
+    return f"{paint(visible(result.target), 'bold')}: {head}\n{facts(rows)}"
+
+
+def _config_rows(c: ModelConfig) -> list[tuple[str, str]]:
+    window = f", window {c.sliding_window}" if c.sliding_window else ""
+    scaling = f", {c.rope_scaling.rope_type} scaling" if c.rope_scaling else ""
+    tied = ", head tied to embedding" if c.tie_word_embeddings else ""
+    return [
+        ("shape", f"{c.num_hidden_layers} layers, hidden {c.hidden_size}, feed-forward {c.intermediate_size}"),
+        ("heads", f"{c.num_attention_heads} query, {c.num_key_value_heads} key-value, {c.head_dim} wide"),
+        ("context", f"{c.max_position_embeddings} tokens{window}"),
+        ("rope", f"theta {c.rope_theta:g}{scaling}"),
+        ("norm", f"rms, eps {c.rms_norm_eps:g}"),
+        ("vocabulary", f"{c.vocab_size} rows{tied}"),
     ]
-    lines.append(f"  {kept}")
-    lines += [f"  ✓ {visible(sentence)}" for sentence in result.checked]
-    lines += [f"  note: {visible(note)}" for note in result.notes]
-    lines.append(f"  SHA-256 {result.target_sha256}")
-    lines.append(f'  next: apr run {visible(result.target)} --prompt "Hello"')
-    return "\n".join(lines)
 
 
-def _worth_showing(result: GateResult) -> list[Finding]:
-    return [finding for finding in result.findings if finding.status != "pass"][:10]
+def _shares(result: Inspection) -> str:
+    header: tuple[str, ...] = ("TYPE", "TENSORS", "BYTES", "SHARE")
+    rows = []
+    for d in result.dtypes:
+        share = d.n_bytes / max(1, result.size_bytes)
+        rows.append([d.codec, str(d.n_tensors), size(d.n_bytes), f"{share:.1%}"])
+        if (terminal_columns() or 0) >= _BAR_FROM_COLUMNS:
+            rows[-1].append(bar(share))
+    return table((*header, *([""] if len(rows[0]) > len(header) else [])), rows, right=(1, 2, 3))
+
+
+def _findings(result: GateResult) -> list[str]:
+    found = [finding for finding in result.findings if finding.status != "pass"]
+    if len(found) == 1 and found[0].message == result.message:
+        return []
+    lines = [f"      {f.status}: {visible(f.message)}" for f in found[:_FINDINGS_SHOWN]]
+    if len(found) > _FINDINGS_SHOWN:
+        lines.append(f"      and {len(found) - _FINDINGS_SHOWN} more; --json has them all")
+    return lines
+
+
+def _aside(sentence: str) -> str:
+    return paint(f"apr: {visible(sentence)}", "dim", stream=sys.stderr)
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _quoted(reference: str) -> str:
+    """A reference as a shell takes it, if that can be shown at all."""
+    return visible(shlex.quote(reference))
+
+
+def _first_part(source: str) -> str:
+    first, *more = source.split("+pypi://")
+    return f"{first} and {_plural(len(more), 'more wheel')}" if more else first
 
 
 def _escaped(character: str) -> str:

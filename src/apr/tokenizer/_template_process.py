@@ -90,6 +90,7 @@ class RenderProcess:
             cwd="/",
             env={},
             close_fds=True,
+            process_group=0,  # a Ctrl-C at the terminal is for us: it must not kill the child under a conversation
         )
         self._owner = os.getpid()
         self._finalizer = weakref.finalize(self, _kill, self._child, self._owner)

@@ -9,9 +9,10 @@ from apr.qa.gate import Finding, gate
 from apr.tokenizer.chat_template import ChatTemplate, suspicious
 
 _USER = {"role": "user", "content": "Hello"}
+_ANSWER = {"role": "assistant", "content": "Hi."}
 _CONVERSATIONS = {
     "one turn": [_USER],
-    "three turns": [_USER, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Bye"}],
+    "three turns": [_USER, _ANSWER, {"role": "user", "content": "Bye"}],
 }
 
 
@@ -38,8 +39,15 @@ def check(subject: Subject) -> Iterator[Finding]:
             if missing:
                 yield Finding("fail", "message-lost", f"{name}: the prompt does not hold {missing[0]!r}")
             ending = template.render(messages, add_generation_prompt=False).text
-            if text == ending:
-                yield Finding(
-                    "undecided", "no-generation-prompt", f"{name}: asking for the assistant's turn changes nothing"
+            if text == ending and not _answer_follows(template, messages, text):
+                message = (
+                    f"{name}: asking for the assistant's turn changes nothing, and an answer would start elsewhere"
                 )
+                yield Finding("undecided", "no-generation-prompt", message)
         yield Finding("pass", "renders", f"{len(_CONVERSATIONS)} conversations rendered")
+
+
+def _answer_follows(template: ChatTemplate, messages: list[dict[str, str]], prompt: str) -> bool:
+    """Whether the template puts an answer right behind this prompt, as Mistral's does: then nothing needs to be added."""
+    answered = template.render([*messages, _ANSWER], add_generation_prompt=False).text
+    return answered.startswith(prompt) and answered[len(prompt) :].lstrip().startswith(_ANSWER["content"])
