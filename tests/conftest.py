@@ -13,7 +13,7 @@ from apr import hub
 @pytest.fixture(scope="session")
 def real_model() -> Callable[[str], Path]:
     """The local path of a real model by alias, pulled the first time; without a network and a cached copy the test fails."""
-    return lambda alias: hub.resolve(alias)
+    return hub.resolve
 
 
 @pytest.fixture(autouse=True)

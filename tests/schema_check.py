@@ -14,7 +14,7 @@ _TYPES: dict[str, Any] = {
     "boolean": lambda v: isinstance(v, bool),
     "null": lambda v: v is None,
 }
-_SAYS_NOTHING = {"$schema", "$id", "$defs", "title", "description", "format"}
+_SAYS_NOTHING = {"$schema", "$id", "$defs", "title", "description", "format", "type"}
 
 
 def errors_in(value: Any, schema: dict[str, Any]) -> list[str]:
@@ -23,6 +23,9 @@ def errors_in(value: Any, schema: dict[str, Any]) -> list[str]:
 
 
 def _errors(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str) -> Iterator[str]:
+    if "type" in schema and not _TYPES[schema["type"]](value):
+        yield f"{at}: {value!r} is no {schema['type']}"
+        return
     for keyword, rule in schema.items():
         if keyword not in _SAYS_NOTHING:
             yield from _broken(keyword, rule, value, schema, root, at)
@@ -37,9 +40,6 @@ def _broken(
         case "anyOf":
             if all(list(_errors(value, option, root, at)) for option in rule):
                 yield f"{at}: {value!r} is none of {rule}"
-        case "type":
-            if not _TYPES[rule](value):
-                yield f"{at}: {value!r} is no {rule}"
         case "const":
             if value != rule:
                 yield f"{at}: {value!r} is not {rule!r}"

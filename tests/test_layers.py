@@ -9,7 +9,22 @@ import pytest
 
 import apr
 
-LINE = ("kernels", "formats", "hub", "tokenizer", "models", "engines", "convert", "trace", "parity", "qa", "ledger", "reports", "cli", "server")
+LINE = (
+    "kernels",
+    "formats",
+    "hub",
+    "tokenizer",
+    "models",
+    "engines",
+    "convert",
+    "trace",
+    "parity",
+    "qa",
+    "ledger",
+    "reports",
+    "cli",
+    "server",
+)
 FREE = {"errors", "_folder", "_atomic"}  # everyone may import these
 SOURCE = Path(apr.__file__).parent
 
@@ -30,7 +45,9 @@ def arrows(file: Path) -> set[str]:
 
 def wrong_arrows(room: str, file: Path) -> list[str]:
     above = set(LINE[: LINE.index(room) + 1])
-    return [f"{file.relative_to(SOURCE)}: {room} -> {target}" for target in sorted(arrows(file) - above) if target in LINE]
+    return [
+        f"{file.relative_to(SOURCE)}: {room} -> {target}" for target in sorted(arrows(file) - above) if target in LINE
+    ]
 
 
 @pytest.mark.parametrize("room", [room for room in LINE if (SOURCE / room).is_dir()])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import apr
 import pytest
+
+import apr
 
 SOURCE = Path(apr.__file__).parent
 TESTS = Path(__file__).parent

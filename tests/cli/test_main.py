@@ -99,7 +99,7 @@ def test_a_stream_that_cannot_show_a_character_gets_its_escape(
     damaged_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = io.BytesIO()
-    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="latin-1"))
     assert cli.main(["validate", str(damaged_gguf)]) == 1
     assert b"\\u2717 fail" in raw.getvalue()
 

@@ -6,8 +6,9 @@ import ast
 from collections.abc import Callable
 from pathlib import Path
 
-import apr
 import pytest
+
+import apr
 from apr.convert import convert
 from apr.engines._record import RunRecord
 

@@ -7,7 +7,6 @@ from click.shell_completion import get_completion_class
 
 from apr.cli._options import json_option
 
-
 # Instead of click's: bash splits words at ":", which is part of a model's name (qwen2.5-coder:0.5b). The words are joined
 # again for the program, and what bash already has of the name is taken off its answers.
 _BASH = r"""_apr_completion() {

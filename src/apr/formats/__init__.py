@@ -50,5 +50,7 @@ def format_of(path: Path) -> str:
     known = _folder.names(__name__)
     name = path.suffix.lower().lstrip(".")
     if name not in known:
-        raise UsageError(f"{path}: no format has the ending {path.suffix!r}; use one of: {', '.join('.' + k for k in known)}")
+        raise UsageError(
+            f"{path}: no format has the ending {path.suffix!r}; use one of: {', '.join('.' + k for k in known)}"
+        )
     return name

@@ -82,7 +82,9 @@ class MappedFile:
         Raises HostileFile if the file has become shorter since it was opened (reading on would kill the process).
         """
         if self.path.stat().st_size < offset + n_bytes:
-            raise HostileFile(self.path, "the file became shorter while it was read; wait for its writer, then try again")
+            raise HostileFile(
+                self.path, "the file became shorter while it was read; wait for its writer, then try again"
+            )
         return np.frombuffer(self.buffer, dtype=np.uint8, count=n_bytes, offset=offset)
 
     def close(self) -> None:
@@ -143,7 +145,9 @@ class ModelFile(ABC):
         """
         info = self.tensors[name]
         if info.codec not in quants.names():
-            raise UnsupportedError(f"{self.path}: tensor {name!r} is {info.codec}, which is not decoded here", known=quants.names())
+            raise UnsupportedError(
+                f"{self.path}: tensor {name!r} is {info.codec}, which is not decoded here", known=quants.names()
+            )
         return quants.codec(info.codec).decode(self.raw(name), info.shape)
 
     @abstractmethod
@@ -162,7 +166,9 @@ class ModelFile(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -162,12 +162,12 @@ def _element_kind(path: Path, key: str, values: list[Any]) -> str:
             if lowest <= low and high < highest:
                 return name
         raise ConversionError(f"{path}: {key!r} holds {low} to {high}, more than 64 bits hold; write it as text")
-    name = {bool: "bool", float: "float32", str: "string"}.get(kinds.pop()) if len(kinds) == 1 else None
-    if name is None:
+    common = {bool: "bool", float: "float32", str: "string"}.get(kinds.pop()) if len(kinds) == 1 else None
+    if common is None:
         raise ConversionError(
             f"{path}: the elements of {key!r} have no common GGUF type: {values[:4]!r}; give a Typed of one kind"
         )
-    return name
+    return common
 
 
 def _encode(path: Path, key: str, typed: Typed) -> bytes:

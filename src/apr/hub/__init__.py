@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from apr.hub._pull import Pulled
     from apr.hub.cache import CachedModel
 
-__all__ = ["Alias", "CachedModel", "Progress", "Pulled", "aliases", "cache_dir", "cached", "pull", "remove", "resolve", "state_dir"]
+__all__ = [
+    "Alias",
+    "CachedModel",
+    "Progress",
+    "Pulled",
+    "aliases",
+    "cache_dir",
+    "cached",
+    "pull",
+    "remove",
+    "resolve",
+    "state_dir",
+]
 
 
 def resolve(reference: str, *, progress: Progress | None = None, offline: bool | None = None) -> Path:
