@@ -80,7 +80,7 @@ def test_defaults_and_unread_keys_are_warnings(tmp_path: Path) -> None:
 def test_a_suspicious_template_is_a_warning(tmp_path: Path) -> None:
     found = inspected(foreign(tmp_path / "m.gguf", keys={"tokenizer.chat_template": "{{ ''.__class__.__mro__ }}"}))
     assert "suspicious-template" in [code for code, _ in found.warnings]
-    assert found.chat_template == "27 characters, suspicious" or "suspicious" in str(found.chat_template)
+    assert str(found.chat_template).endswith(" characters, suspicious")
 
 
 def test_control_characters_stay_data(tmp_path: Path) -> None:

@@ -100,10 +100,16 @@ class Conversation:
         self._cache: PromptCache | None = None
 
     def loop(self) -> None:
-        """Read and answer until the end of input."""
+        """Read and answer until the end of input. At a terminal, Ctrl-C throws away a line or stops an answer."""
         while True:
             try:
                 line = _read()
+                if line.startswith("/"):
+                    if line.split()[0] in _LEAVE:
+                        return
+                    self.obey(line)
+                elif line.strip():
+                    self._answer_or_say(line)
             except EOFError:
                 if sys.stdin.isatty():
                     click.echo(err=True)
@@ -111,14 +117,7 @@ class Conversation:
             except KeyboardInterrupt:
                 if not sys.stdin.isatty():
                     raise
-                click.echo(err=True)  # throw the line away, as a shell does
-                continue
-            if line.startswith("/"):
-                if line.split()[0] in _LEAVE:
-                    return
-                self.obey(line)
-            elif line.strip():
-                self._answer_or_say(line)
+                click.echo(err=True)
 
     def obey(self, line: str) -> None:
         """Do what a line that begins with a slash says."""
@@ -179,8 +178,6 @@ class Conversation:
             return
         try:
             self.answer(line)
-        except KeyboardInterrupt:  # before the first token
-            click.echo(err=True)
         except AprError as exc:
             click.echo(text.problem(f"{exc}\nnext: /reset begins a new conversation"), err=True)
 

@@ -126,10 +126,10 @@ def _finish(run: Run, *, record: Path | None, verbosity: str, output: Literal["s
     from apr.cli import INTERRUPTED
     from apr.reports import json, text
 
-    if verbosity != "quiet":
-        click.echo(text.template_line(run.prompt), err=True)
     last = ""
     with contextlib.suppress(KeyboardInterrupt):  # what there is, is kept: the finish reason says "interrupted"
+        if verbosity != "quiet":
+            click.echo(text.template_line(run.prompt), err=True)
         for piece in run:
             if output == "stream":
                 click.echo(text.safe_for_terminal(piece) if sys.stdout.isatty() else piece, nl=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apr import _folder
-from apr.errors import BadMagic, TruncatedFile, UsageError
+from apr.errors import BadMagic, UsageError
 
 if TYPE_CHECKING:
     from apr.formats._base import ModelFile
@@ -36,7 +36,7 @@ def open_model(path: Path | str) -> ModelFile:
     with path.open("rb") as file:
         head = file.read(_MAGIC_BYTES)
     if not head:
-        raise TruncatedFile(path, "the file is empty, expected a model; fetch or copy it again", offset=0)
+        raise BadMagic(path, "the file is empty, expected a model; fetch or copy it again", offset=0)
     for name in _folder.names(__name__):
         module = _folder.load(__name__, name)
         if module.is_mine(head):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apr.errors import UnsupportedError
+from apr.errors import AprError
 from apr.qa._subject import Subject
 from apr.qa.gate import Finding, gate
 
@@ -46,7 +46,7 @@ def _zero_norms(subject: Subject) -> list[str]:
     """The file's names of norm weights whose factor is zero throughout."""
     try:
         places = subject.checkpoint.tensors
-    except UnsupportedError:  # which tensors are norms, and what they leave out, is the architecture's to say
+    except AprError:  # which tensors are norms is the architecture's to say; the census reports why it cannot
         return []
     found = []
     for canonical, place in places.items():
