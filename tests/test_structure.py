@@ -19,6 +19,11 @@ MAX_FUNCTION_LINES = 60
 LONG_FUNCTIONS = {"cli/run.py: command"}
 # folders whose files are all tested by one file that walks the registry
 REGISTRIES = {"kernels/quants": "test_codecs.py", "qa/gates": "test_gates.py", "models": "test_against_transformers.py"}
+# commands that are alike are tested together
+TOGETHER = {
+    "cli/test_files.py": ("inspect", "tensors", "validate", "convert"),
+    "cli/test_cache.py": ("list", "pull", "rm"),
+}
 # machinery that is tested through its room's public names; every other file has a test of its own name
 THROUGH_THE_ROOM = {
     "cli": "test_main.py",
@@ -38,6 +43,8 @@ THROUGH_THE_ROOM = {
 def has_test(module: Path) -> bool:
     folder = module.parent.as_posix()
     if (TESTS / module.parent / f"test_{module.stem.lstrip('_')}.py").exists():
+        return True
+    if any(folder == Path(test).parent.as_posix() and module.stem in stems for test, stems in TOGETHER.items()):
         return True
     if folder in REGISTRIES and not module.stem.startswith("_"):
         return (TESTS / module.parent / REGISTRIES[folder]).exists()

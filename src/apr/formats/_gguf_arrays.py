@@ -19,6 +19,9 @@ import numpy as np
 from apr.errors import LimitExceeded, TruncatedFile
 
 _LENGTH = struct.Struct("<Q")
+# bytes looked at in one go by `_leap`, and single steps after each: bounds what a hostile array can cost to a few
+# times its length
+_SMALLEST_WINDOW, _LARGEST_WINDOW, _STEPS = 1 << 10, 1 << 20, 16
 
 
 class StringArray(Sequence[str]):
@@ -138,29 +141,63 @@ def walk_strings(path: Path, buffer: memoryview, position: int, *, count: int, l
     limit:  most bytes that one string may have
     Raises  TruncatedFile or LimitExceeded, with the byte of the length that is wrong.
     """
-    start, last = position, len(buffer) - _LENGTH.size
+    start = position
     starts = array("q")
-    keep, length_at = starts.append, _LENGTH.unpack_from
-    for index in range(count):
-        keep(position - start)
-        if position > last:
-            raise TruncatedFile(path, f"the file ends before string {index} of {count}; {_CUT_SHORT}", offset=position)
-        (length,) = length_at(buffer, position)
-        if length > limit:
-            message = (
-                f"string {index} of {count} has {length:,} bytes, at most {limit:,} are allowed here; "
-                "the length is corrupt"
-            )
-            raise LimitExceeded(path, message, offset=position)
-        position += 8 + length
+    window = _SMALLEST_WINDOW
+    while len(starts) < count:
+        found, end = _leap(buffer[position : position + window], most=count - len(starts), limit=limit)
+        starts.frombytes((found + (position - start)).tobytes())
+        # as much again if the window was well used; little, and some single steps, if it was not
+        window = min(2 * window, _LARGEST_WINDOW) if 2 * end > window else max(_SMALLEST_WINDOW, 2 * end)
+        position += end
+        for index in range(len(starts), min(count, len(starts) + _STEPS)):
+            starts.append(position - start)
+            position = _step(path, buffer, position, index=index, count=count, limit=limit)
     if position > len(buffer):
         raise TruncatedFile(
             path,
             f"the last of {count} strings ends at byte {position}, the file has {len(buffer)}; {_CUT_SHORT}",
             offset=len(buffer),
         )
-    keep(position - start)
+    starts.append(position - start)
     return StringArray(bytes(buffer[start:position]), starts)
+
+
+def _leap(window: memoryview, *, most: int, limit: int) -> tuple[np.ndarray, int]:
+    """Starts of strings from the window's first byte on, int64, and the end of the last: all that can be told at once.
+
+    The upper seven bytes of a length under 256 are zero, and text hardly ever holds seven zeros. So every place that may
+    be a length is found in one go, and kept up to the first that does not begin where the one before it ends: what is
+    returned is what a walk finds. A longer length, or an empty string, ends the leap, and a step goes on.
+    """
+    nothing = np.empty(0, dtype=np.int64), 0
+    if len(window) < 8 or limit < 255:
+        return nothing
+    data = np.frombuffer(window, dtype=np.uint8)
+    zero = data == 0
+    is_length = zero[1 : len(data) - 6].copy()
+    for shift in range(2, 8):
+        is_length &= zero[shift : len(data) - 7 + shift]
+    starts = np.flatnonzero(is_length)[:most].astype(np.int64)
+    if not starts.size or starts[0]:
+        return nothing
+    ends = starts + 8 + data[starts]
+    breaks = np.flatnonzero(starts[1:] != ends[:-1])
+    n_found = int(breaks[0]) + 1 if breaks.size else starts.size
+    return starts[:n_found], int(ends[n_found - 1])
+
+
+def _step(path: Path, buffer: memoryview, position: int, *, index: int, count: int, limit: int) -> int:
+    """The end of the string whose length stands at `position`. Raises TruncatedFile or LimitExceeded."""
+    if position > len(buffer) - _LENGTH.size:
+        raise TruncatedFile(path, f"the file ends before string {index} of {count}; {_CUT_SHORT}", offset=position)
+    (length,) = _LENGTH.unpack_from(buffer, position)
+    if length > limit:
+        message = (
+            f"string {index} of {count} has {length:,} bytes, at most {limit:,} are allowed here; the length is corrupt"
+        )
+        raise LimitExceeded(path, message, offset=position)
+    return position + 8 + int(length)
 
 
 _CUT_SHORT = "the download is probably cut short; fetch it again"

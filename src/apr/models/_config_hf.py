@@ -109,8 +109,8 @@ def from_hf(path: Path, document: Mapping[str, Any]) -> ModelConfig:
         ),
         rope_scaling=_scaling(rope, max_positions),
         tie_word_embeddings=fields.flag("tie_word_embeddings", default=model_type.startswith("gemma")),
-        # transformers gives Mistral no biases, whatever its configuration says; the key is then reported as unread
-        attention_bias=model_type != "mistral" and fields.flag("attention_bias", default=False),
+        # transformers gives Mistral no biases, whatever its configuration says
+        attention_bias=fields.flag("attention_bias", default=False) and model_type != "mistral",
         hidden_act=_activation(fields, model_type),
         partial_rotary_factor=rope.number("partial_rotary_factor", default=1.0, most=1.0),
         sliding_window=window,
