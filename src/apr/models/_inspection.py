@@ -14,6 +14,7 @@ from apr.formats._base import ModelFile, TensorInfo
 from apr.kernels import quants
 from apr.models._checkpoint import read_config
 from apr.models._config import ModelConfig
+from apr.tokenizer._template_glance import worth_parsing
 
 _LONGEST_VALUE = 200  # characters of a metadata value that are shown
 
@@ -188,8 +189,6 @@ def _tokenizer_line(file: ModelFile) -> str | None:
 
 
 def _template_line(file: ModelFile, warnings: list[tuple[str, str]]) -> str | None:
-    from apr.tokenizer.chat_template import suspicious
-
     source = file.documents.get("chat_template.jinja") or _text(
         file.metadata, "tokenizer.chat_template", "chat_template"
     )
@@ -198,7 +197,11 @@ def _template_line(file: ModelFile, warnings: list[tuple[str, str]]) -> str | No
         source = named if isinstance(named, str) else None
     if not isinstance(source, str):
         return None
-    found = suspicious(source)
+    found = []
+    if worth_parsing(source):
+        from apr.tokenizer.chat_template import suspicious  # brings jinja2
+
+        found = suspicious(source)
     warnings += [("suspicious-template", f"the chat template {sentence}") for sentence in found]
     return f"{len(source)} characters{', suspicious' if found else ''}"
 
