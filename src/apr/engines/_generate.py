@@ -134,7 +134,7 @@ class _Text:
     """Streamed text that never shows the beginning of a stop string before it is clear that it is none."""
 
     def __init__(self, tokenizer: Tokenizer, stop_strings: tuple[str, ...]) -> None:
-        self._stream = tokenizer.stream()
+        self._stream = tokenizer.stream_after_text()  # what is generated goes on with the prompt
         self._strings = tuple(s for s in stop_strings if s)
         self._held = ""
         self.is_stopped = False
