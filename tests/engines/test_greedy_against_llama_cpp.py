@@ -24,7 +24,7 @@ from apr.engines._language_model import LanguageModel
 from apr.engines._prompt import Prompt
 from llama_oracle import LlamaCpp
 
-pytestmark = [pytest.mark.parity, pytest.mark.real]
+pytestmark = [pytest.mark.parity, pytest.mark.real, pytest.mark.timeout(900)]  # a busy machine takes five times as long
 
 N_TOKENS = 64
 NEAR_TIE = 0.35  # logits; the widest seen: 0.22 on the twenty prompts, 0.27 after a long one

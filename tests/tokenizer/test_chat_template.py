@@ -171,7 +171,7 @@ def test_a_hostile_template_ends_in_an_error_and_harms_nobody(name: str, chatml:
     began = time.monotonic()
     with pytest.raises(TemplateError), ChatTemplate(HOSTILE[name], origin=name) as template:
         template.render([USER])
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 5  # the limit is 2 s of wall clock; what comes on top is a busy machine's
     assert chatml.render([USER]).text.startswith("<|im_start|>user\nHi")
 
 

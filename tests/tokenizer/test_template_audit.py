@@ -55,9 +55,9 @@ def test_a_finding_names_the_line_and_the_thing() -> None:
 
 
 def test_a_bomb_is_looked_at_in_no_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert suspicious("{{ 9 ** (9 ** (9 ** 9)) }}{{ 'A' * 10000000000 }}")
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_flood_of_findings_is_cut() -> None:
