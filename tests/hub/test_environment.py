@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from apr.hub import _environment
@@ -18,6 +19,18 @@ def test_without_apr_home_the_models_are_in_the_users_cache(tmp_path: Path, monk
     monkeypatch.delenv("APR_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert _environment.cache_dir() == tmp_path / "apr" / "models"
+
+
+@pytest.mark.parametrize("home", [None, "", "/somewhere", "relative"])
+@pytest.mark.parametrize("cache", [None, "", "/elsewhere"])
+def test_the_users_cache_is_where_platformdirs_has_it(
+    home: str | None, cache: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("APR_HOME", None), ("HOME", home), ("XDG_CACHE_HOME", cache)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert _environment.cache_dir() == platformdirs.user_cache_path("apr") / "models"
 
 
 @pytest.mark.parametrize(

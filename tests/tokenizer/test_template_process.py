@@ -71,6 +71,29 @@ def test_one_child_serves_many_requests(process: RenderProcess) -> None:
     assert process.pid == first
 
 
+def test_a_child_that_was_started_ahead_answers_the_first_request(process: RenderProcess) -> None:
+    process.start()
+    first = process.pid
+    process.start()
+    assert first is not None and process.pid == first
+    assert process.ask(REQUEST) == {"text": "hello"} and process.limits
+    assert process.pid == first
+
+
+def test_what_keeps_a_child_from_starting_is_for_the_first_request_to_say(
+    process: RenderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_template_process, "_folder_of", _missing)
+    process.start()
+    assert process.pid is None
+    with pytest.raises(ProcessLost, match="not installed"):
+        process.ask(REQUEST)
+
+
+def _missing(package: str) -> Path:
+    raise ProcessLost(f"the package {package} is not installed")
+
+
 def test_a_killed_child_is_replaced(process: RenderProcess) -> None:
     process.ask(REQUEST)
     first = process.pid

@@ -37,7 +37,8 @@ def open_model(path: Path | str) -> ModelFile:
         head = file.read(_MAGIC_BYTES)
     if not head:
         raise BadMagic(path, "the file is empty, expected a model; fetch or copy it again", offset=0)
-    for name in _folder.names(__name__):
+    # the format of the file's ending first: the other readers are then not even imported
+    for name in sorted(_folder.names(__name__), key=lambda name: name != path.suffix[1:]):
         module = _folder.load(__name__, name)
         if module.is_mine(head):
             opened: ModelFile = module.read(path)

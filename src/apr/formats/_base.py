@@ -87,6 +87,15 @@ class MappedFile:
             )
         return np.frombuffer(self.buffer, dtype=np.uint8, count=n_bytes, offset=offset)
 
+    def release(self, offset: int, n_bytes: int) -> None:
+        """Give up the memory of whole pages of a range that has been read; they are read from disk again when needed."""
+        if self._map is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        start = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        stop = (offset + n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+        if start < stop:
+            self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
     def close(self) -> None:
         """Unmap, unless arrays still look at the bytes; they keep the mapping alive then."""
         try:
@@ -137,6 +146,11 @@ class ModelFile(ABC):
         """uint8 [n_bytes]: a tensor's encoded bytes, as a view of the mapped file."""
         info = self.tensors[name]
         return self.map(info.path).bytes_at(info.offset, info.n_bytes)
+
+    def release(self, name: str, start: int, stop: int) -> None:
+        """Give up the memory of bytes [start, stop) of a tensor, which have been read and copied."""
+        info = self.tensors[name]
+        self.map(info.path).release(info.offset + start, stop - start)
 
     def array(self, name: str) -> np.ndarray:
         """float32 [shape]: a tensor, decoded. A view of the file for aligned F32 data, else a new array.

@@ -36,10 +36,15 @@ class StringArray(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]  # equal to a list, which has none
     kind = "string"
 
-    def __init__(self, blob: bytes, starts: array[int]) -> None:
-        """blob: length-prefixed strings one after the other; starts: n + 1 positions of the prefixes, and the end."""
+    def __init__(self, blob: bytes, starts: np.ndarray) -> None:
+        """blob: length-prefixed strings one after the other; starts: as the property."""
         self._blob = blob
         self._starts = starts
+
+    @property
+    def starts(self) -> np.ndarray:
+        """int64 [n + 1]: where the length before each string lies in `encoded`, and the end."""
+        return self._starts
 
     @property
     def encoded(self) -> bytes:
@@ -160,7 +165,7 @@ def walk_strings(path: Path, buffer: memoryview, position: int, *, count: int, l
             offset=len(buffer),
         )
     starts.append(position - start)
-    return StringArray(bytes(buffer[start:position]), starts)
+    return StringArray(bytes(buffer[start:position]), np.frombuffer(starts, dtype=np.int64))
 
 
 def _leap(window: memoryview, *, most: int, limit: int) -> tuple[np.ndarray, int]:

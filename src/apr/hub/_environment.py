@@ -10,6 +10,7 @@ PIP_*                   where the package index is, for a Python without pip (se
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,9 @@ def cache_dir() -> Path:
     home = os.environ.get("APR_HOME")
     if home:
         return Path(home).expanduser().absolute() / "models"
+    own = os.environ.get("HOME", "")
+    if sys.platform == "linux" and own.startswith("/") and not os.environ.get("XDG_CACHE_HOME"):
+        return Path(own) / ".cache" / "apr" / "models"  # as platformdirs says, which takes long to import
     from platformdirs import user_cache_path
 
     return user_cache_path("apr") / "models"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 from collections.abc import Sequence
@@ -133,6 +132,8 @@ def _plan(reference: str) -> _Plan:
 
 
 def _unknown(reference: str) -> str:
+    import difflib
+
     names = list(aliases())
     near = difflib.get_close_matches(reference.lower(), names, n=1, cutoff=0.5)
     if near:

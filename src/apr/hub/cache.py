@@ -13,7 +13,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from apr.errors import HubError
-from apr.hub import _atomic_json, _environment, _integrity, _reference
+from apr.hub import _environment, _integrity, _reference
 from apr.hub._integrity import Fetched, FetchedFile
 
 logger = logging.getLogger(__name__)
@@ -122,6 +121,8 @@ def store(key: str, reference: str, fetched: Fetched, *, source: str, file_name:
         "files": files,
     }
     _made(".entries")
+    from apr.hub import _atomic_json  # what writes is loaded by who writes: looking a model up is on everybody's way
+
     _atomic_json.write(_entry_path(key), record)
     stored = _read(_entry_path(key))
     assert stored is not None  # it was written above, under the lock
@@ -215,6 +216,8 @@ def _note_stamps(record: _Record, stamps: Mapping[str, list[int]]) -> None:
         content = json.loads(path.read_text(encoding="utf-8"))
         for name, stamp in stamps.items():
             content["files"][name]["stamp"] = stamp
+        from apr.hub import _atomic_json
+
         _atomic_json.write(path, content)
 
 
@@ -226,6 +229,8 @@ def _place(file: FetchedFile, target: Path) -> None:
     try:
         target.hardlink_to(file.path)
     except OSError:  # another disk, or a file system without links
+        import shutil
+
         shutil.copyfile(file.path, target)
 
 
@@ -254,4 +259,6 @@ def _remove_folder(folder: Path) -> None:
     if folder.is_symlink() or folder.is_file():
         folder.unlink()
     elif folder.exists():
+        import shutil
+
         shutil.rmtree(folder)

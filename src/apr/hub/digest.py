@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from apr.hub import _atomic_json
 from apr.hub._environment import cache_dir
 from apr.hub._integrity import sha256_of, sha256_of_files
 
@@ -46,6 +45,8 @@ def remembered(paths: Iterable[Path], kind: str, compute: Callable[[], str]) -> 
         if record["state"] == state:
             return str(record["digest"])
     digest = compute()
+    from apr.hub import _atomic_json
+
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
         _atomic_json.write(store, {"kind": kind, "state": state, "digest": digest})

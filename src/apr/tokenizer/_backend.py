@@ -5,20 +5,49 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from apr.errors import TokenizerError, UnsupportedError
-from apr.tokenizer import _spm, pre
-from apr.tokenizer.byte_alphabet import BYTE_OF_CHAR
+from apr.tokenizer import _part, _spm, pre
+from apr.tokenizer._strings import Strings
+from apr.tokenizer.byte_alphabet import BYTE_OF_CHAR, NOT_UTF8
 from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType, ids_of_type
 
 logger = logging.getLogger(__name__)
 
-_SURROGATE = re.compile("[\ud800-\udfff]")  # how a reader of files marks bytes that are not UTF-8
+_SURROGATE = "[\ud800-\udfff]"  # how a reader of files marks bytes that are not UTF-8
 _NEVER = -1e9  # a log-probability under that of any other way to cut a text
-_NOT_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})  # bytes that no UTF-8 text holds (RFC 3629)
+_MAX_PARTS = 32  # together they cost what all tables cost
+
+
+class Backend:
+    """Library tokenizers for one spec: one with all tables, and until that pays, one for each short text with what it uses.
+
+    Raises TokenizerError as `build`, at once in any case.
+    """
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        self._spec = spec
+        self._parts = _part.searchable(spec)
+        self._n_parts = 0
+        self._whole = build(spec) if self._parts is None else None
+        self._lock = threading.Lock()
+
+    def for_text(self, text: str) -> Tokenizer:
+        """A tokenizer that cuts this text, and any stretch of it, as one with all tables does."""
+        if self._whole is not None:
+            return self._whole
+        part = self._parts.for_text(text) if self._parts is not None and self._n_parts < _MAX_PARTS else None
+        if part is not None:
+            self._n_parts += 1
+            return _of_part(self._spec, *part)
+        with self._lock:
+            if self._whole is None:
+                self._whole = build(self._spec)
+            return self._whole
 
 
 def build(spec: TokenizerSpec) -> Tokenizer:
@@ -32,6 +61,13 @@ def build(spec: TokenizerSpec) -> Tokenizer:
     hidden = {i for i in ids_of_type(spec, *HIDDEN_TYPES) if not (spec.kind == "spm" and i == spec.unk_token_id)}
     hidden |= _not_utf8(spec)  # no text can hold them, and the library takes text only
     tokenizer = _from_tables(spec, {token: i for i, token in enumerate(spec.tokens) if i not in hidden})
+    tokenizer.add_tokens(_added(spec, TokenType.USER_DEFINED))
+    return tokenizer
+
+
+def _of_part(spec: TokenizerSpec, vocab: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    user_defined = ids_of_type(spec, TokenType.USER_DEFINED)
+    tokenizer = _byte_level_tokenizer(spec, vocab | {spec.tokens[i]: i for i in user_defined}, merges)
     tokenizer.add_tokens(_added(spec, TokenType.USER_DEFINED))
     return tokenizer
 
@@ -109,9 +145,11 @@ def _is_panic(exc: BaseException) -> bool:
 
 
 def _not_utf8(spec: TokenizerSpec) -> set[int]:
-    if not _SURROGATE.search("".join(spec.tokens)):
+    if isinstance(spec.tokens, Strings) and spec.tokens.is_text:
         return set()
-    return {token_id for token_id, token in enumerate(spec.tokens) if _SURROGATE.search(token)}
+    if not re.search(_SURROGATE, "".join(spec.tokens)):
+        return set()
+    return {token_id for token_id, token in enumerate(spec.tokens) if re.search(_SURROGATE, token)}
 
 
 def _added(spec: TokenizerSpec, *types: TokenType) -> list[AddedToken]:
@@ -120,17 +158,19 @@ def _added(spec: TokenizerSpec, *types: TokenType) -> list[AddedToken]:
 
 
 def _from_tables(spec: TokenizerSpec, vocab: dict[str, int]) -> Tokenizer:
-    return _spm_tokenizer(spec, vocab) if spec.kind == "spm" else _byte_level_tokenizer(spec, vocab)
-
-
-def _byte_level_tokenizer(spec: TokenizerSpec, vocab: dict[str, int]) -> Tokenizer:
-    rules = pre.rules(spec.pre)
-    missing = [byte for char, byte in BYTE_OF_CHAR.items() if char not in vocab and byte not in _NOT_UTF8]
+    if spec.kind == "spm":
+        return _spm_tokenizer(spec, vocab)
+    missing = [byte for char, byte in BYTE_OF_CHAR.items() if char not in vocab and byte not in NOT_UTF8]
     if missing:
         logger.info(
             "%d bytes of UTF-8 have no token; characters that need them are lost, as in every engine", len(missing)
         )
-    tokenizer = Tokenizer(_bpe(vocab, _pairs(spec), ignore_merges=rules.ignore_merges))
+    return _byte_level_tokenizer(spec, vocab, _pairs(spec))
+
+
+def _byte_level_tokenizer(spec: TokenizerSpec, vocab: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    rules = pre.rules(spec.pre)
+    tokenizer = Tokenizer(_bpe(vocab, merges, ignore_merges=rules.ignore_merges))
     if spec.normalization == "nfc":
         tokenizer.normalizer = normalizers.NFC()
     splits = [pre_tokenizers.Split(Regex(regex), "isolated") for regex in rules.regexes]

@@ -29,6 +29,7 @@ def derive_merges(tokens: Sequence[str], token_types: Sequence[int], scores: Seq
 
     The longest left part comes first so that runs of one character join from the left, as SentencePiece joins them.
     """
+    tokens, token_types = list(tokens), list(token_types)  # a file's are decoded at each access
     parts = {token for token, kind in zip(tokens, token_types, strict=True) if kind in _RESULTS}
     order = sorted(range(len(tokens)), key=lambda i: -scores[i])  # stable: equal scores stay in order of id
     return [

@@ -5,6 +5,7 @@ What it answers is treated as hostile, because a template that escaped the sandb
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -43,6 +44,7 @@ class RenderProcess:
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_ready = False  # the child has said which limits hold
         self._owner = 0
         self.limits: frozenset[str] = frozenset()
         self._lock = threading.Lock()
@@ -52,6 +54,14 @@ class RenderProcess:
     def pid(self) -> int | None:
         """The child's process id; None while there is none."""
         return self._child.pid if self._child is not None else None
+
+    def start(self) -> None:
+        """Start the child unless it runs, without waiting for it: it gets ready while the caller does something else.
+
+        What keeps it from starting is for the first `ask` to say.
+        """
+        with self._lock, contextlib.suppress(ProcessLost, OSError):
+            self._started()
 
     def ask(self, request: dict[str, Any], *, limit_s: float = WALL_S) -> dict[str, str]:
         """Send a request and return the answer: {"text"} or {"error", "message"}.
@@ -77,9 +87,23 @@ class RenderProcess:
             self._stop()
 
     def _running(self) -> subprocess.Popen[bytes]:
+        child = self._started()
+        if self._is_ready:
+            return child
+        try:
+            self.limits = frozenset(_parse(_exchange(child, None, START_S)).get("text", "").split())
+        except ProcessLost as exc:
+            self._stop()
+            raise ProcessLost(f"the rendering process could not be started with {sys.executable}: {exc}") from exc
+        if "RLIMIT_AS" not in self.limits:
+            logger.warning("this system does not limit the memory of a chat template; only its time is limited")
+        self._is_ready = True
+        return child
+
+    def _started(self) -> subprocess.Popen[bytes]:
         if self._child is not None and self._owner == os.getpid():
             return self._child
-        # after a fork the pipes belong to the parent too: two readers would steal each other's bytes
+        # a child that was started before a fork has its pipes in the parent too: two readers would steal each other's bytes
         folders = sorted({str(_folder_of("jinja2")), str(_folder_of("markupsafe"))})
         self._child = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", str(CHILD), *folders],
@@ -97,13 +121,7 @@ class RenderProcess:
         for pipe in (self._child.stdin, self._child.stdout):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
-        try:
-            self.limits = frozenset(_parse(_exchange(self._child, None, START_S)).get("text", "").split())
-        except ProcessLost as exc:
-            self._stop()
-            raise ProcessLost(f"the rendering process could not be started with {sys.executable}: {exc}") from exc
-        if "RLIMIT_AS" not in self.limits:
-            logger.warning("this system does not limit the memory of a chat template; only its time is limited")
+        self._is_ready = False
         return self._child
 
     def _stop(self) -> None:

@@ -71,7 +71,7 @@ class Rendered:
 
 
 class ChatTemplate:
-    """One template and the process that renders it, which is started by the first rendering.
+    """One template and the process that renders it, which is started by `start`, or by the first rendering.
 
     source:          Jinja text, as the model's file has it
     origin:          where it is from, for messages: "tokenizer.chat_template of model.gguf"
@@ -104,6 +104,10 @@ class ChatTemplate:
         self._lock = threading.Lock()
         self._cache: OrderedDict[str, Rendered] = OrderedDict()
         self._written: frozenset[str] | None = None
+
+    def start(self) -> None:
+        """Start the rendering process without waiting for it, so that the first rendering finds it ready."""
+        self._process.start()
 
     def render(
         self,

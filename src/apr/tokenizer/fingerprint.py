@@ -6,6 +6,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterable
+from itertools import islice
 
 from apr.tokenizer import pre
 from apr.tokenizer.spec import TokenizerSpec, is_padding
@@ -27,8 +28,8 @@ def fingerprint(spec: TokenizerSpec) -> str:
         n_tokens -= 1
     is_spm = spec.kind == "spm"
     digest.update(b"spm" if is_spm else f"bpe {pre.family(spec.pre)}".encode())
-    _add_texts(digest, (spec.tokens[i] for i in range(n_tokens)))
-    digest.update(bytes(spec.token_types[i] for i in range(n_tokens)))
+    _add_texts(digest, islice(spec.tokens, n_tokens))
+    digest.update(bytes(islice(spec.token_types, n_tokens)))
     if is_spm:
         digest.update(struct.pack(f"<{n_tokens}f", *(spec.scores[i] for i in range(n_tokens))))
     else:

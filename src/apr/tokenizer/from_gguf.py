@@ -6,10 +6,12 @@ GGUF does not say whether text was normalised before it was cut; `normalization`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from apr.errors import TokenizerError, UnsupportedError
+from apr.formats._gguf_arrays import NumberArray, StringArray
 from apr.tokenizer import pre as pre_table
+from apr.tokenizer._strings import Strings
 from apr.tokenizer.spec import TokenizerSpec, TokenType
 from apr.tokenizer.stop import stop_ids
 
@@ -88,14 +90,18 @@ _ID_KEYS = ("bos_token_id", "eos_token_id", "unknown_token_id", "padding_token_i
 
 def _named_tokens(tokens: Sequence[str]) -> Sequence[str]:
     """An empty entry gets the name that llama.cpp gives it, so that entries stay distinct."""
+    if isinstance(tokens, Strings) and tokens.lengths.all():
+        return tokens
     return [token or f"[EMPTY_{i}]" for i, token in enumerate(tokens)] if "" in tokens else tokens
 
 
-def _list(metadata: Mapping[str, Any], key: str) -> list[str]:
+def _list(metadata: Mapping[str, Any], key: str) -> Sequence[str]:
     value = metadata.get(_KEY + key, ())
+    if isinstance(value, StringArray):
+        return Strings.of(value)
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TokenizerError(f"{_KEY}{key} is a {type(value).__name__}; expected an array; the file is damaged")
-    items = list(value)  # a reader may decode on access; every entry is needed more than once
+    items = list(value)
     if not all(isinstance(item, str) for item in items):
         raise TokenizerError(f"{_KEY}{key} holds something that is not a string; the file is damaged")
     return items
@@ -106,6 +112,8 @@ def _integers(metadata: Mapping[str, Any], key: str, n_tokens: int) -> Sequence[
     value = metadata.get(_KEY + key)
     if value is None:
         return [int(TokenType.NORMAL)] * n_tokens
+    if isinstance(value, NumberArray) and "int" in value.kind:
+        return cast("Sequence[int]", value)
     return [int(item) for item in value]
 
 

@@ -5,12 +5,16 @@ Every spec that exists is consistent: the constructor checks lengths, ids and du
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+import numpy as np
+
 from apr.errors import TokenizerError
+from apr.formats._gguf_arrays import NumberArray
+from apr.tokenizer._strings import Strings
 
 MAX_TOKEN_BYTES = 64 * 1024  # far over any real token; keeps a hostile vocabulary from costing gigabytes
 MAX_TOKENS = 8_000_000  # the largest known vocabularies have under 300,000
@@ -82,8 +86,17 @@ class TokenizerSpec:
 
 def ids_of_type(spec: TokenizerSpec, *types: TokenType) -> list[int]:
     """Token ids whose type is one of `types`, ascending."""
+    return places_of(spec.token_types, types)
+
+
+def places_of(token_types: Sequence[int], types: Iterable[TokenType]) -> list[int]:
+    """Where in `token_types` one of `types` stands, ascending."""
     wanted = frozenset(int(t) for t in types)
-    return [i for i, token_type in enumerate(spec.token_types) if token_type in wanted]
+    if isinstance(token_types, NumberArray):
+        numbers = token_types.numpy()
+        places: list[int] = np.flatnonzero(np.logical_or.reduce([numbers == t for t in wanted])).tolist()
+        return places
+    return [i for i, token_type in enumerate(token_types) if token_type in wanted]
 
 
 def is_padding(spec: TokenizerSpec, token_id: int) -> bool:
@@ -103,21 +116,31 @@ def _check_tables(spec: TokenizerSpec) -> None:
         )
     if len(spec.scores) != n and (spec.scores or spec.kind == "spm"):
         raise TokenizerError(f"{len(spec.scores)} scores for {n} tokens; expected one each; convert the model again")
-    longest = max(spec.tokens, key=len)
+    if isinstance(spec.tokens, Strings):
+        longest, has_duplicates = spec.tokens[int(spec.tokens.lengths.argmax())], spec.tokens.has_duplicates
+    else:
+        longest, has_duplicates = max(spec.tokens, key=len), len(set(spec.tokens)) != n
     if len(longest) > MAX_TOKEN_BYTES // 4 and len(longest.encode("utf-8", "surrogatepass")) > MAX_TOKEN_BYTES:
         raise TokenizerError(
             f"a token of {len(longest)} characters; the cap is {MAX_TOKEN_BYTES} bytes; the file is damaged or hostile"
         )
-    if len(set(spec.tokens)) != n:
+    if has_duplicates:
         first: dict[str, int] = {}
         for token_id, token in enumerate(spec.tokens):
             if first.setdefault(token, token_id) != token_id:
                 raise TokenizerError(
                     f"token {token!r} has ids {first[token]} and {token_id}; expected one id a token; convert the model again"
                 )
-    bad = set(spec.token_types) - {int(t) for t in TokenType}
+    bad = _unknown_types(spec.token_types)
     if bad:
         raise TokenizerError(f"token type {min(bad)} is not one of GGUF's (0 to 6); the file is damaged")
+
+
+def _unknown_types(token_types: Sequence[int]) -> set[int]:
+    if isinstance(token_types, NumberArray):
+        numbers = token_types.numpy()
+        return set(numbers[(numbers < min(TokenType)) | (numbers > max(TokenType))].tolist())
+    return set(token_types) - {int(t) for t in TokenType}
 
 
 def _check_ids(spec: TokenizerSpec) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from apr.tokenizer.spec import TokenType
+from apr.tokenizer.spec import TokenType, places_of
 
 END_OF_TURN = frozenset(
     {
@@ -58,8 +58,8 @@ def stop_ids(tokens: Sequence[str], token_types: Sequence[int], named: Iterable[
 
     named:  the ids that the source itself names (rule 1); None is skipped, and so is an id outside the vocabulary
     """
-    special = {TokenType.CONTROL, TokenType.USER_DEFINED}
-    by_text = {tokens[i]: i for i, kind in enumerate(token_types) if kind in special and tokens[i] in END_OF_TURN}
+    special = places_of(token_types, (TokenType.CONTROL, TokenType.USER_DEFINED))
+    by_text = {text: i for i in special if (text := tokens[i]) in END_OF_TURN}
     for text, beside in _NOT_A_STOP_BESIDE:
         if beside <= by_text.keys():
             by_text.pop(text, None)

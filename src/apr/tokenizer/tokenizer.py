@@ -9,13 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from apr.errors import TokenizerError, UsageError
-from apr.tokenizer import _backend, _hf_json, _spm
+from apr.tokenizer import _backend, _spm
 from apr.tokenizer.byte_alphabet import to_bytes
 from apr.tokenizer.detokenize import StreamingDetokenizer
 from apr.tokenizer.fingerprint import fingerprint
 from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType, ids_of_type
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as LibraryTokenizer
 
 MAX_PROMPT_BYTES = 16 * 1024 * 1024  # about 4 million tokens: beyond any context, short of hurting the machine
 
@@ -23,7 +27,7 @@ _SPACES = " \t\n\v\f\r\x85\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006
 
 
 class Tokenizer:
-    """A tokenizer, ready to use. Building one takes about a second for 150,000 tokens."""
+    """A tokenizer, ready to use."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
         """Raises TokenizerError for tables that do not fit together; UnsupportedError for a part that is not done here."""
@@ -36,11 +40,13 @@ class Tokenizer:
         self._hidden = frozenset(ids_of_type(spec, *HIDDEN_TYPES))
         # text of every token that encode_control recognises -> id; the unknown token counts, as in llama.cpp
         self.control_tokens: Mapping[str, int] = {spec.tokens[i]: i for i in sorted(self._hidden)}
-        self._backend = _backend.build(spec)
+        self._backend = _backend.Backend(spec)
         self._continuation = _backend.build_continuation(spec.json) if spec.json is not None else None
         self._style, strips = ("spm" if spec.kind == "spm" else "bytes", spec.add_space_prefix)
         self._strips: dict[int, tuple[bool, bool]] = {}
         if spec.json is not None:
+            from apr.tokenizer import _hf_json
+
             document = _hf_json.parse(spec.json)
             self._style, strips = _hf_json.decoder_style(document)
             added = document.get("added_tokens") or ()
@@ -63,7 +69,7 @@ class Tokenizer:
         Raises UsageError for text over 16 MiB or with a lone surrogate.
         """
         _check_text(text)
-        return self._encode_text(text, is_first=True)
+        return self._encode_text(text, self._backend.for_text(text))
 
     def encode_control(self, text: str, *, literal: Sequence[tuple[int, int]] = ()) -> list[int]:
         """Token ids of text in which control tokens count, but for those that touch a literal span. No BOS is added.
@@ -72,16 +78,18 @@ class Tokenizer:
         Raises    UsageError as `encode`, and for spans that overlap or lie outside the text
         """
         _check_text(text)
+        backend = self._backend.for_text(text)
+        later = self._continuation or backend
         token_ids: list[int] = []
         done = 0
         for start, end, token_id in self._find_control(text, _gaps(len(text), literal)):
             left, right = self._strips.get(token_id, (False, False))
-            token_ids += self._encode_text(_strip(text[done:start], left=left), is_first=done == 0)
+            token_ids += self._encode_text(_strip(text[done:start], left=left), later if done else backend)
             token_ids.append(token_id)
             done = end
             while right and done < len(text) and text[done] in _SPACES:
                 done += 1
-        return token_ids + self._encode_text(text[done:], is_first=done == 0)
+        return token_ids + self._encode_text(text[done:], later if done else backend)
 
     def with_bos(self, token_ids: Sequence[int]) -> list[int]:
         """The ids with BOS before and EOS behind, where the model wants them and they are not there yet."""
@@ -141,10 +149,9 @@ class Tokenizer:
     def _text(self, data: bytes) -> str:
         return data.removeprefix(self._leading).decode("utf-8", "replace")
 
-    def _encode_text(self, text: str, *, is_first: bool) -> list[int]:
+    def _encode_text(self, text: str, backend: LibraryTokenizer) -> list[int]:
         if not text:
             return []
-        backend = self._backend if is_first or self._continuation is None else self._continuation
         token_ids = _backend.encode(backend, text)
         if self.spec.kind == "hf":
             self._refuse_forged(token_ids)
