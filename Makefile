@@ -4,11 +4,12 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+CORE   := $(VENV)/.apr-core
 STAMP  := $(VENV)/.apr-installed
 
-.PHONY: demo test test-all check fuzz docs clean
+.PHONY: demo test test-all check fuzz bench sanitize wheel docs clean
 
-demo: $(VENV)/.apr-core
+demo: $(CORE)
 	@scripts/demo $(BIN)
 
 test: $(STAMP) check
@@ -23,19 +24,30 @@ check: $(STAMP)
 fuzz: $(STAMP)
 	scripts/fuzz $(BIN)
 
+bench: $(STAMP)
+	scripts/bench $(BIN)
+
+# the kernel tests, with every memory access and every integer operation of the kernels checked
+sanitize: $(STAMP)
+	scripts/sanitize $(BIN)
+
+wheel: $(CORE)
+	scripts/wheel $(BIN)
+
 docs: $(STAMP)
 	$(BIN)/python scripts/render_docs.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.apr-core: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+# the order-only prerequisite: a change of the kernels compiles them, and does not look at every dependency again
+$(CORE): pyproject.toml CMakeLists.txt $(shell find csrc -type f) scripts/build | $(BIN)/python
+	scripts/build $(BIN)
 	@touch $@
 
-$(STAMP): $(VENV)/.apr-core
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[oracle,dev]'
+$(STAMP): pyproject.toml | $(CORE)
+	scripts/build $(BIN) '[oracle,dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist src/apr/kernels/_native.*.so .pytest_cache .mypy_cache .ruff_cache

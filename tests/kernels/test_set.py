@@ -9,7 +9,7 @@ import pytest
 
 from apr.kernels._set import NUMPY, KernelSet
 
-HOMES = {"rope_table": "rope", "gelu_tanh": "gelu"}
+HOMES = {"gelu_tanh": "gelu"}
 OPS = [f.name for f in dataclasses.fields(KernelSet) if f.name != "name"]
 
 

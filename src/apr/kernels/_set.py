@@ -1,6 +1,7 @@
 """A kernel set: the ops that a model's forward pass is written over.
 
-The forward pass takes a set and never imports an op, so that a faster set can stand under the same model code.
+The forward pass takes a set and never imports an op: the same model code computes on NumPy arrays, and is recorded for
+the compiled kernels (`engines/_recording.py`). Attention and positions are asked of the batch (`models/_decoder.py`).
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apr.kernels.attention import attention
 from apr.kernels.embedding import embedding
 from apr.kernels.gelu import gelu_tanh
 from apr.kernels.linear import linear
 from apr.kernels.rmsnorm import rmsnorm
-from apr.kernels.rope import rope, rope_table
+from apr.kernels.rope import rope
 from apr.kernels.silu import silu
+from apr.kernels.softcap import softcap
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,10 @@ class KernelSet:
     embedding: Callable[..., np.ndarray]
     linear: Callable[..., np.ndarray]
     rmsnorm: Callable[..., np.ndarray]
-    rope_table: Callable[..., tuple[np.ndarray, np.ndarray]]
     rope: Callable[..., np.ndarray]
-    attention: Callable[..., np.ndarray]
     silu: Callable[..., np.ndarray]
     gelu_tanh: Callable[..., np.ndarray]
+    softcap: Callable[..., np.ndarray]
 
 
 NUMPY = KernelSet(
@@ -39,9 +39,8 @@ NUMPY = KernelSet(
     embedding=embedding,
     linear=linear,
     rmsnorm=rmsnorm,
-    rope_table=rope_table,
     rope=rope,
-    attention=attention,
     silu=silu,
     gelu_tanh=gelu_tanh,
+    softcap=softcap,
 )
