@@ -31,6 +31,15 @@ from apr.tokenizer.to_hf import to_hf
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
 FORMATS = ("safetensors", "gguf", "apr")
 VOCAB_SIZE = 320
+BLOCKS_OF_256 = {"hidden_size": 256, "intermediate_size": 512, "head_dim": 64}
+# codec -> (byte, float16) pairs: block scales that make weights of the size of `tensors` of random bits
+SCALES = {
+    "q2_k": ((80, 5e-3), (82, 7.5e-3)),
+    "q3_k": ((108, 1.4e-3),),
+    "q4_k": ((0, 2.5e-4), (2, 1.9e-3)),
+    "q5_k": ((0, 1.2e-4), (2, 1.9e-3)),
+    "q6_k": ((208, 4.5e-5),),
+}
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -80,6 +89,17 @@ def tensors(made: ModelConfig, *, seed: int = 0) -> dict[str, np.ndarray]:
     return values
 
 
+def random_blocks(codec: str, shape: tuple[int, ...], *, seed: int) -> np.ndarray:
+    """uint8 [rows, bytes of a row]: random weights of a codec that has no encoder."""
+    made = quants.codec(codec)
+    random = np.random.default_rng(seed)
+    blocks = random.integers(0, 256, (shape[0], shape[1] // made.block_size, made.block_bytes), dtype=np.uint8)
+    for at, scale in SCALES[codec]:
+        scales = scale * random.uniform(0.5, 1.5, blocks.shape[:2])
+        blocks[..., at : at + 2] = scales.astype(np.float16)[..., None].view(np.uint8)
+    return blocks.reshape(shape[0], -1)
+
+
 def spec(*, vocab_size: int = VOCAB_SIZE) -> TokenizerSpec:
     """A byte-level BPE tokenizer: 256 bytes, a few merges, three control tokens, padding."""
     from apr.tokenizer.byte_alphabet import CHAR_OF_BYTE
@@ -115,7 +135,11 @@ def write(
     *,
     codec: str = "f32",
 ) -> Path:
-    """Write a model into `folder`; the path to open. `codec` (f32, f16, q8_0 … that gguf-py writes) is for the matrices."""
+    """Write a model into `folder`; the path to open.
+
+    codec:  of the matrices. Those that gguf-py does not write (q4_k …) take random blocks in the place of `weights`;
+            their rows are multiples of 256, as `config(**BLOCKS_OF_256)` makes them
+    """
     made = made or config()
     weights = weights or tensors(made)
     folder.mkdir(parents=True, exist_ok=True)
@@ -165,6 +189,9 @@ def _write_gguf(folder: Path, made: ModelConfig, weights: dict[str, np.ndarray],
         gguf_name = gguf_name_of(name, architecture.Model)
         if stored.ndim == 1 or codec == "f32":
             writer.add_tensor(gguf_name, np.ascontiguousarray(stored, dtype=np.float32))
+        elif codec in SCALES:
+            blocks = random_blocks(codec, stored.shape, seed=len(writer.tensors[0]))
+            writer.add_tensor(gguf_name, blocks, raw_dtype=gguf.GGMLQuantizationType[codec.upper()])
         else:
             kind = gguf.GGMLQuantizationType[codec.upper()]
             writer.add_tensor(

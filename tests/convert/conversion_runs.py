@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from apr.engines import native
+from apr.engines import native, numpy
 from apr.formats import open_model
 from apr.models._checkpoint import Checkpoint
+from apr.models._decoder import Span
 
 TOKEN_IDS = [5, 40, 99, 7, 260, 12, 33, 200, 1, 2, 3, 4]
 ENDING = {"safetensors": "", "gguf": ".gguf", "apr": ".apr"}
 
 
 def logits(path: Path, token_ids: list[int] = TOKEN_IDS) -> np.ndarray:
-    """float32 [n_tokens, vocab_size] of our engine."""
+    """float32 [n_tokens, vocab_size] of the NumPy engine: its bits depend on the decoded values alone."""
     with open_model(path) as file:
-        session = native.load(Checkpoint(file), threads=1)
-        return session.forward(np.array(token_ids), session.new_cache(), rows="all")
+        session = numpy.load(Checkpoint(file), threads=1)
+        return session.forward([Span(np.array(token_ids), session.new_cache())], rows="all")
 
 
 def greedy(path: Path, token_ids: list[int], *, n_new: int) -> list[int]:
@@ -27,7 +28,7 @@ def greedy(path: Path, token_ids: list[int], *, n_new: int) -> list[int]:
         session = native.load(Checkpoint(file), threads=2)
         cache, ids, found = session.new_cache(), token_ids, []
         for _ in range(n_new):
-            found.append(int(np.argmax(session.forward(np.array(ids), cache)[-1])))
+            found.append(int(np.argmax(session.forward([Span(np.array(ids), cache)])[-1])))
             ids = found[-1:]
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from apr.engines._language_model import LanguageModel
 from apr.engines._sampling import Sampling
 from apr.errors import UnsupportedError, UsageError
 from apr.formats import open_model
+from apr.kernels import _extension
 from apr.models._checkpoint import Checkpoint
 from apr.reports import json as report_json
 
@@ -50,7 +52,9 @@ def test_a_record_holds_what_the_run_depended_on(paths: dict[str, Path]) -> None
         )
     plain = report_json.plain(record)
     assert plain["schema"] == "apr.run/1"
-    assert plain["engine"] == "native" and plain["kernel_set"] == "numpy" and plain["threads"] == 1
+    assert plain["engine"] == plain["kernel_set"] == ("numpy" if _extension.native() is None else "native")
+    assert plain["activations"] in ("int8", "float32") and plain["kv_cache"] in ("float16", "float32")
+    assert plain["threads"] == plain["batch"] == 1 and plain["prompt_id"] is None
     assert plain["template"]["decision"] == "applied" and len(plain["template"]["sha256"]) == 64
     assert plain["prompt_text"].endswith("<|im_start|>assistant\n")
     assert plain["sampling"]["seed"] == 4 and plain["stop_strings"] == ["zzz"]
@@ -63,6 +67,40 @@ def test_the_run_stops_at_every_stop_id_of_the_generation_config(paths: dict[str
     with apr.load(paths["safetensors"], threads=1) as model:
         spec = tiny.spec()
         assert model.stop_token_ids >= {spec.tokens.index("<|im_end|>"), spec.tokens.index("<|endoftext|>")}
+
+
+def test_exact_is_float32_from_end_to_end(paths: dict[str, Path]) -> None:
+    with apr.load(paths["gguf"], threads=1, activations="float32") as model:
+        exact = model.generate("Hi", max_tokens=8, at_eos="ignore")
+    with apr.load(paths["gguf"], threads=1, engine="numpy") as model:
+        definition = model.generate("Hi", max_tokens=8, at_eos="ignore")
+    assert exact.activations == definition.activations == exact.kv_cache == definition.kv_cache == "float32"
+    assert definition.kernel_set == "numpy" and exact.output_token_ids == definition.output_token_ids
+
+
+def test_many_prompts_give_the_records_that_each_gives_alone(paths: dict[str, Path]) -> None:
+    prompts = ["Hi", "A longer prompt, by some words", [{"role": "user", "content": "Hi"}], "x"]
+    options: dict[str, Any] = {"max_tokens": 7, "sampling": Sampling(temperature=0.9, seed=4), "at_eos": "ignore"}
+    with apr.load(paths["gguf"], threads=1) as model:
+        alone = [model.generate(prompt, **options) for prompt in prompts]
+        together = model.generate_many(prompts, batch_size=3, **options)
+    assert [r.batch for r in alone] == [1] * 4 and [r.batch for r in together] == [3, 3, 3, 1]
+    for one, other in zip(alone, together, strict=True):
+        assert (one.prompt_token_ids, one.output_token_ids, one.text) == (
+            other.prompt_token_ids,
+            other.output_token_ids,
+            other.text,
+        )
+    assert together[0].output_token_ids == together[2].output_token_ids
+
+
+def test_one_wrong_prompt_of_many_is_named_before_anything_is_generated(paths: dict[str, Path]) -> None:
+    with apr.load(paths["gguf"], threads=1) as model:
+        with pytest.raises(UsageError, match=r"prompt 2 of 3: .* the model is made for 256"):
+            model.generate_many(["Hi", "hi " * 500, "x"])
+        with pytest.raises(UsageError, match="batch_size is 0"):
+            model.generate_many(["Hi"], batch_size=0)
+        assert model.generate_many([]) == []
 
 
 def test_an_engine_that_is_not_there_lists_those_that_are(paths: dict[str, Path]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import tiny
 from apr import models
-from apr.engines import native
+from apr.engines import numpy as numpy_engine
 from apr.errors import UnsupportedError
 from apr.formats import open_model
 from apr.models._checkpoint import Checkpoint
@@ -64,8 +64,12 @@ def reference_logits(folder: Path, token_ids: np.ndarray = TOKEN_IDS) -> np.ndar
     return logits
 
 
-def session(path: Path) -> native.NativeSession:
-    return native.load(Checkpoint(open_model(path)), threads=1)
+def session(path: Path) -> numpy_engine.NumpySession:
+    return numpy_engine.load(Checkpoint(open_model(path)), threads=1)
+
+
+def all_rows(ours: numpy_engine.NumpySession, token_ids: np.ndarray = TOKEN_IDS) -> np.ndarray:
+    return ours.forward([Span(token_ids, ours.new_cache())], rows="all")
 
 
 def made(variant: str) -> ModelConfig:
@@ -78,7 +82,7 @@ def test_logits_equal_transformers(variant: str, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path, "safetensors", made(variant))
     expected = reference_logits(folder)
     ours = session(folder)
-    actual = ours.forward(TOKEN_IDS, ours.new_cache(), rows="all")
+    actual = all_rows(ours)
     assert expected.std() > 0.05
     np.testing.assert_allclose(actual, expected, atol=BOUND * max(1.0, np.abs(expected).max()), rtol=0)
 
@@ -88,7 +92,7 @@ def test_logits_equal_transformers(variant: str, tmp_path: Path) -> None:
 def test_the_other_formats_hold_the_same_model(model_type: str, file_format: str, tmp_path: Path) -> None:
     expected = reference_logits(tiny.write(tmp_path / "hf", "safetensors", tiny.config(model_type)))
     ours = session(tiny.write(tmp_path / "other", file_format, tiny.config(model_type)))
-    actual = ours.forward(TOKEN_IDS, ours.new_cache(), rows="all")
+    actual = all_rows(ours)
     np.testing.assert_allclose(actual, expected, atol=BOUND * max(1.0, np.abs(expected).max()), rtol=0)
 
 
@@ -99,23 +103,23 @@ def test_cached_steps_equal_a_full_pass(variant: str, tmp_path: Path) -> None:
             "LongRoPE changes its frequencies at its original length, so cached keys differ by design, as in transformers"
         )
     ours = session(tiny.write(tmp_path, "safetensors", made(variant)))
-    full = ours.forward(TOKEN_IDS, ours.new_cache(), rows="all")
+    full = all_rows(ours)
     cache = ours.new_cache()
-    steps = [ours.forward(part, cache)[-1] for part in np.split(TOKEN_IDS, [7, 8, 9, 20, 21])]
+    steps = [ours.forward([Span(part, cache)])[-1] for part in np.split(TOKEN_IDS, [7, 8, 9, 20, 21])]
     np.testing.assert_allclose(np.stack(steps), full[[6, 7, 8, 19, 20, 39]], atol=BOUND, rtol=0)
     assert cache.length == len(TOKEN_IDS)
 
 
 @pytest.mark.parametrize("model_type", tiny.MODEL_TYPES)
 def test_a_batch_of_unequal_prompts_equals_one_by_one(model_type: str, tmp_path: Path) -> None:
-    model = session(tiny.write(tmp_path, "safetensors", tiny.config(model_type))).model
+    ours = session(tiny.write(tmp_path, "safetensors", tiny.config(model_type)))
     prompts = [TOKEN_IDS[:5], TOKEN_IDS[5:25], TOKEN_IDS[3:4]]
-    alone = np.concatenate([model.forward([Span(prompt, model.new_cache())]) for prompt in prompts])
-    caches = [model.new_cache() for _ in prompts]
-    together = model.forward([Span(p, c) for p, c in zip(prompts, caches, strict=True)])
+    alone = np.concatenate([ours.forward([Span(prompt, ours.new_cache())]) for prompt in prompts])
+    caches = [ours.new_cache() for _ in prompts]
+    together = ours.forward([Span(p, c) for p, c in zip(prompts, caches, strict=True)])
     np.testing.assert_allclose(together, alone, atol=BOUND, rtol=0)
     assert [c.length for c in caches] == [5, 20, 1]
-    again = model.forward([Span(TOKEN_IDS[:1], c) for c in caches])
+    again = ours.forward([Span(TOKEN_IDS[:1], c) for c in caches])
     assert again.shape == (3, tiny.VOCAB_SIZE)
 
 
@@ -123,7 +127,7 @@ def test_longrope_takes_its_long_factors_beyond_its_original_length(tmp_path: Pa
     folder = tiny.write(tmp_path, "safetensors", made("phi3 longrope"))
     ours = session(folder)
     for n_tokens in (20, 40):  # original length 32
-        actual = ours.forward(TOKEN_IDS[:n_tokens], ours.new_cache(), rows="all")
+        actual = all_rows(ours, TOKEN_IDS[:n_tokens])
         np.testing.assert_allclose(actual, reference_logits(folder, TOKEN_IDS[:n_tokens]), atol=5 * BOUND, rtol=0)
 
 
@@ -147,8 +151,8 @@ def test_a_planted_defect_moves_the_logits(defect: str, tmp_path: Path) -> None:
     expected = reference_logits(folder)
     checkpoint = Checkpoint(open_model(folder))
     checkpoint.config = dataclasses.replace(checkpoint.config, **changes)
-    ours = native.load(checkpoint, threads=1)
-    actual = ours.forward(TOKEN_IDS, ours.new_cache(), rows="all")
+    ours = numpy_engine.load(checkpoint, threads=1)
+    actual = all_rows(ours)
     assert np.abs(actual - expected).max() > 2 * BOUND * max(1.0, np.abs(expected).max())
 
 

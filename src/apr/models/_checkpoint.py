@@ -91,21 +91,19 @@ class Checkpoint:
             values = values[place.row_order]
         return values + np.float32(place.norm_offset) if place.norm_offset else values
 
-    def weights(self, *, progress: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
-        """Every tensor that the architecture needs, decoded by two threads.
+    def weights(self, *, threads: int = 2, progress: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
+        """Every tensor that the architecture needs, decoded, by so many threads.
 
         progress:  called with the bytes of each tensor that is done
         """
         self.check()
-
-        def load(name: str) -> tuple[str, np.ndarray]:
-            values = self.array(name)
-            if progress is not None:
-                progress(self.tensors[name].info.n_bytes)
-            return name, values
-
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            return dict(pool.map(load, self.expected))
+        values = {}
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            for name, decoded in zip(self.expected, pool.map(self.array, self.expected), strict=True):
+                values[name] = decoded
+                if progress is not None:
+                    progress(self.tensors[name].info.n_bytes)
+        return values
 
     def content_sha256(self) -> str:
         """SHA-256 over the canonical name, codec, shape and bytes of every tensor that is computed with, in order of name.

@@ -5,15 +5,14 @@ Norm weights are factors here: safetensors files hold w for a factor of 1 + w, G
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from apr.kernels._set import KernelSet
 from apr.models._config import ModelConfig
-from apr.models._decoder import Span, Tap
-from apr.models.llama import RopeTable
+from apr.models._decoder import Batch, Tap
 from apr.models.qwen3 import Model as Qwen3
 
 MODEL_TYPES = ("gemma3_text",)
@@ -45,17 +44,15 @@ class Model(Qwen3):
             "post_feedforward_layernorm.weight": hidden,
         }
 
-    def rope_tables(self, spans: Sequence[Span]) -> list[RopeTable]:
+    def rope_base(self, layer: int) -> float | None:
         """Local layers turn by their own base, unscaled; global ones as the config says."""
-        c = self.config
-        whole, local = self.rope_table(spans, theta=None), self.rope_table(spans, theta=c.rope_local_base_freq)
-        return [local if c.layer_type(i) == "sliding_attention" else whole for i in range(c.num_hidden_layers)]
+        return self.config.rope_local_base_freq if self.config.layer_type(layer) == "sliding_attention" else None
 
-    def block(self, layer: int, x: np.ndarray, spans: Sequence[Span], table: RopeTable, tap: Tap) -> np.ndarray:
+    def block(self, layer: int, x: np.ndarray, batch: Batch, tap: Tap) -> np.ndarray:
         """One layer: x, float32 [n_tokens, hidden_size], to the same shape."""
         name = f"layers.{layer}."
         h = tap(name + "attn_norm", self.norm(f"model.{name}input_layernorm.weight", x))
-        h = self.attend(layer, h, spans, table, tap)
+        h = self.attend(layer, h, batch, tap)
         h = tap(name + "attn_post_norm", self.norm(f"model.{name}post_attention_layernorm.weight", h))
         x = tap(name + "attn_residual", x + h)
         h = tap(name + "ffn_norm", self.norm(f"model.{name}pre_feedforward_layernorm.weight", x))

@@ -6,16 +6,14 @@ generates is what is traced, scored and served.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from apr.kernels._set import KernelSet
 from apr.models._config import ModelConfig
-from apr.models._decoder import Span, Tap, last_rows, no_tap, positions_of
-from apr.models._kv_cache import KVCache
-from apr.models._rope import inverse_frequencies
+from apr.models._decoder import Batch, Tap, no_tap
 
 MODEL_TYPES = ("llama", "mistral")
 HF_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
@@ -81,75 +79,51 @@ class Model:
         """The attention projections that add a bias."""
         return ("q_proj", "k_proj", "v_proj", "o_proj") if config.attention_bias else ()
 
-    def new_cache(self) -> KVCache:
-        """An empty key-value cache for one sequence."""
-        c = self.config
-        return KVCache(
-            num_hidden_layers=c.num_hidden_layers, num_key_value_heads=c.num_key_value_heads, head_dim=c.head_dim
-        )
+    def forward(self, batch: Batch, *, tap: Tap = no_tap, rows: Literal["last", "all"] = "last") -> np.ndarray:
+        """Logits after the new tokens of one or more sequences; their keys and values are left in the caches.
 
-    def forward(self, spans: Sequence[Span], *, tap: Tap = no_tap, rows: Literal["last", "all"] = "last") -> np.ndarray:
-        """Logits after the new tokens of one or more sequences, whose caches move on by as many positions.
-
-        spans:   each a sequence's new token ids and its cache; lengths may differ
         tap:     called with every slot's name and value; what it returns is computed on
         rows:    "last": one row a sequence; "all": one row a token
         Returns  float32 [n_sequences or n_tokens, vocab_size]
         """
-        token_ids = np.concatenate([span.token_ids for span in spans])
-        x = self.ops.embedding(token_ids, self.weights["model.embed_tokens.weight"])
+        x = self.ops.embedding(batch.token_ids, self.weights["model.embed_tokens.weight"])
         if self.embed_scale is not None:
             x = x * np.float32(self.embed_scale)
         x = tap("embed", x)
-        tables = self.rope_tables(spans)
         for layer in range(self.config.num_hidden_layers):
-            x = self.block(layer, x, spans, tables[layer], tap)
+            x = self.block(layer, x, batch, tap)
         if rows == "last":
-            x = last_rows(x, spans)
+            x = batch.last_rows(x)
         x = tap("final_norm", self.norm("model.norm.weight", x))
         logits = self.linear(self.head_name(), x)
         if (cap := self.config.final_logit_softcapping) is not None:
-            logits = np.float32(cap) * np.tanh(logits / np.float32(cap))
-        for span in spans:
-            span.cache.advance(len(span.token_ids))
+            logits = self.ops.softcap(logits, cap)
         return tap("logits", logits)
 
-    def block(self, layer: int, x: np.ndarray, spans: Sequence[Span], table: RopeTable, tap: Tap) -> np.ndarray:
+    def block(self, layer: int, x: np.ndarray, batch: Batch, tap: Tap) -> np.ndarray:
         """One layer: x, float32 [n_tokens, hidden_size], to the same shape."""
         name = f"layers.{layer}."
         h = tap(name + "attn_norm", self.norm(f"model.{name}input_layernorm.weight", x))
-        h = self.attend(layer, h, spans, table, tap)
+        h = self.attend(layer, h, batch, tap)
         x = tap(name + "attn_residual", x + h)
         h = tap(name + "ffn_norm", self.norm(f"model.{name}post_attention_layernorm.weight", x))
         h = self.feed_forward(layer, h, tap)
         return tap(name + "out", x + h)
 
-    def attend(self, layer: int, h: np.ndarray, spans: Sequence[Span], table: RopeTable, tap: Tap) -> np.ndarray:
+    def attend(self, layer: int, h: np.ndarray, batch: Batch, tap: Tap) -> np.ndarray:
         """Attention of one layer over normalised input, float32 [n_tokens, hidden_size], to the same shape."""
-        c, name, n_tokens = self.config, f"layers.{layer}.", h.shape[0]
+        c, name = self.config, f"layers.{layer}."
         q, k, v = self.project(layer, h)
-        q = tap(name + "q", q).reshape(n_tokens, c.num_attention_heads, c.head_dim)
-        k = tap(name + "k", k).reshape(n_tokens, c.num_key_value_heads, c.head_dim)
-        v = tap(name + "v", v).reshape(n_tokens, c.num_key_value_heads, c.head_dim)
+        q = tap(name + "q", q).reshape(-1, c.num_attention_heads, c.head_dim)
+        k = tap(name + "k", k).reshape(-1, c.num_key_value_heads, c.head_dim)
+        v = tap(name + "v", v).reshape(-1, c.num_key_value_heads, c.head_dim)
         q, k = self.norm_heads(layer, q, k, tap)
+        table = batch.rope_table(self.rope_base(layer))
         q, k = tap(name + "q_rope", self.ops.rope(q, table)), tap(name + "k_rope", self.ops.rope(k, table))
-        contexts, start = [], 0
-        for span in spans:
-            stop = start + len(span.token_ids)
-            keys, values = span.cache.extend(layer, k[start:stop], v[start:stop])
-            contexts.append(
-                self.ops.attention(
-                    q[start:stop],
-                    keys,
-                    values,
-                    scale=self.attention_scale,
-                    window=c.window(layer),
-                    softcap=c.attn_logit_softcapping,
-                )
-            )
-            start = stop
-        context = tap(name + "attn", contexts[0] if len(contexts) == 1 else np.concatenate(contexts))
-        return tap(name + "attn_out", self.linear(f"model.{name}self_attn.o_proj", context))
+        context = batch.attention(
+            layer, q, k, v, scale=self.attention_scale, window=c.window(layer), softcap=c.attn_logit_softcapping
+        )
+        return tap(name + "attn_out", self.linear(f"model.{name}self_attn.o_proj", tap(name + "attn", context)))
 
     def project(self, layer: int, h: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """q, k and v with their biases: float32 [n_tokens, heads * head_dim] each."""
@@ -192,18 +166,7 @@ class Model:
         """The module that gives logits: the output head, or the embedding that it is tied to."""
         return "model.embed_tokens" if self.config.tie_word_embeddings else "lm_head"
 
-    def rope_tables(self, spans: Sequence[Span]) -> list[RopeTable]:
-        """Each layer's table of cosines and sines for the new positions."""
-        return [self.rope_table(spans, theta=None)] * self.config.num_hidden_layers
-
-    def rope_table(self, spans: Sequence[Span], *, theta: float | None) -> RopeTable:
-        """Cosines and sines, float32 [n_tokens, rotary_dim / 2] each; `theta` overrides the config's base, unscaled."""
-        parts = []
-        for span in spans:
-            positions = positions_of(span)
-            frequencies, factor = inverse_frequencies(self.config, n_positions=int(positions[-1]) + 1, theta=theta)
-            parts.append(self.ops.rope_table(positions, frequencies, factor=factor))
-        return np.concatenate([cos for cos, _ in parts]), np.concatenate([sin for _, sin in parts])
-
-
-RopeTable = tuple[np.ndarray, np.ndarray]
+    def rope_base(self, layer: int) -> float | None:
+        """A layer's own rotary base, unscaled; None where it is the config's."""
+        del layer
+        return None
