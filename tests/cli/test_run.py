@@ -28,6 +28,13 @@ def test_json_is_the_run_record_and_the_text_is_the_streamed_one(apr_command: An
     assert record["text"] + "\n" == streamed.out and len(record["output_token_ids"]) == 5
 
 
+@pytest.mark.parametrize("arguments", [["--exact"], ["--engine", "numpy"]], ids=" ".join)
+def test_exact_arithmetic_can_be_asked_for(apr_command: Any, tiny_gguf: Path, arguments: list[str]) -> None:
+    record = apr_command("run", tiny_gguf, "hi", "-n", "3", "--json", *arguments).json()
+    assert (record["activations"], record["kv_cache"]) == ("float32", "float32")
+    assert "numpy" not in arguments or record["engine"] == "numpy"
+
+
 def test_the_record_is_kept(apr_command: Any, tiny_gguf: Path, tmp_path: Path) -> None:
     apr_command("run", tiny_gguf, "hi", "-n", "2", "--record", tmp_path / "r.json")
     assert json.loads((tmp_path / "r.json").read_text())["schema"] == "apr.run/1"

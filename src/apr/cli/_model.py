@@ -10,12 +10,18 @@ from apr import hub
 from apr.cli import _progress
 
 if TYPE_CHECKING:
+    from apr.engines._base import Activations
     from apr.engines._language_model import LanguageModel
 
 
 @contextlib.contextmanager
 def loaded(
-    reference: str, *, engine: str, threads: int | None, verbosity: _progress.Verbosity = "normal"
+    reference: str,
+    *,
+    engine: str,
+    threads: int | None,
+    activations: Activations,
+    verbosity: _progress.Verbosity = "normal",
 ) -> Iterator[LanguageModel]:
     """The model that a reference names, pulled first if it is not here, loaded, and closed at the end."""
     with _progress.downloading(verbosity=verbosity) as download:
@@ -29,6 +35,8 @@ def loaded(
         return sum(info.n_bytes for info in file.tensors.values())
 
     with _progress.working(f"loading {path.name}", total_bytes, verbosity=verbosity) as advance:
-        model = LanguageModel(file, engine=engine, threads=threads or default_threads(), progress=advance)
+        model = LanguageModel(
+            file, engine=engine, threads=threads or default_threads(), activations=activations, progress=advance
+        )
     with model:
         yield model

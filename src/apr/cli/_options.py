@@ -18,6 +18,13 @@ engine_option = click.option(
     show_default=True,
     help="What runs the model.",
 )
+exact_option = click.option(
+    "--exact",
+    "activations",
+    flag_value="float32",
+    default="int8",
+    help="Compute with float32 activations: the reference for comparisons, slower.",
+)
 
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from apr.cli._options import engine_option, model_argument, threads_option
+from apr.cli._options import engine_option, exact_option, model_argument, threads_option
 from apr.errors import AprError, UsageError
 
 if TYPE_CHECKING:
+    from apr.engines._base import Activations
     from apr.engines._generate import PromptCache
     from apr.engines._language_model import LanguageModel, Run
     from apr.engines._sampling import Sampling
@@ -44,6 +45,7 @@ _HISTORY_LINES = 1000
 )
 @threads_option
 @engine_option
+@exact_option
 def command(
     model: str,
     system: str | None,
@@ -55,6 +57,7 @@ def command(
     as_json: bool,
     threads: int | None,
     engine: str,
+    activations: Activations,
 ) -> None:
     """Talk with MODEL, turn by turn. /help lists what can be said to the program itself.
 
@@ -69,7 +72,7 @@ def command(
     from apr.engines._sampling import Sampling
 
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    with loaded(model, engine=engine, threads=threads) as language_model, _line_editing():
+    with loaded(model, engine=engine, threads=threads, activations=activations) as language_model, _line_editing():
         if language_model.template is None:
             raise UsageError(f"{model} has no chat template, so it cannot chat; use `apr run --raw` to continue a text")
         output: Literal["stream", "json"] = "json" if as_json else "stream"
@@ -156,7 +159,7 @@ class Conversation:
         if sys.stderr.isatty():
             click.echo(text.speed_line(run.finish_reason, len(run.steps), run.timings()), err=True)
         sys.stdout.flush()
-        self.messages = [*asked, {"role": "assistant", "content": "".join(step.text for step in run.steps)}]
+        self.messages = [*asked, {"role": "assistant", "content": run.text}]
         if is_stopped and not sys.stdin.isatty():  # nobody is there to ask on
             raise KeyboardInterrupt
 

@@ -1,18 +1,24 @@
-"""The one generation: prompt ids in, tokens and text out, step by step. Everything that generates calls `generate`."""
+"""The one generation: prompt ids in, tokens and text out, step by step. Everything that generates calls `generate`.
+
+Several sequences share each forward pass, whatever their lengths; each has its own sampler, stop rule and text, so that
+it ends up with what it would have been given alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from apr.engines._base import Cache, Session
-from apr.engines._sampling import Sampler, Sampling
+from apr.engines._sampling import Sampler, Sampling, summarize
 from apr.errors import UsageError
-from apr.kernels.softmax import log_softmax
-from apr.models._decoder import Tap, no_tap
+from apr.models._decoder import Span, Tap, no_tap
 from apr.tokenizer.tokenizer import Tokenizer
 
 FinishReason = Literal["eos", "stop_string", "length", "context_full", "interrupted"]
@@ -65,17 +71,42 @@ class PromptCache:
         return common
 
 
-def generate(
-    session: Session,
-    tokenizer: Tokenizer,
-    prompt: Sequence[int],
-    *,
-    stop: StopRule,
-    sampling: Sampling,
-    prompt_cache: PromptCache,
-    tap: Tap = no_tap,
-) -> Iterator[Step]:
-    """Prefill `prompt`, then yield one Step a token until the stop rule holds. Raises UsageError for an impossible prompt."""
+class Generation:
+    """One sequence: what is asked, and, as `generate` brings it on, what has come of it.
+
+    prompt_cache:          what it holds of the prompt is not computed again, and what is computed stays in it; None
+                           computes all and keeps nothing. No two sequences of one `generate` may share one
+    steps:                 one a generated token
+    times:                 of `time.perf_counter`: when it joined a batch, then when each step was there
+    cached_prompt_tokens:  of the prompt, held by the prompt cache
+    batch:                 the most sequences that shared a forward pass with it, itself included; 0 before the first
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        *,
+        stop: StopRule,
+        sampling: Sampling | None = None,
+        prompt_cache: PromptCache | None = None,
+    ) -> None:
+        self.prompt = prompt
+        self.stop = stop
+        self.sampling = sampling or Sampling()
+        self.prompt_cache = prompt_cache
+        self.steps: list[Step] = []
+        self.times: list[float] = []
+        self.cached_prompt_tokens = 0
+        self.batch = 0
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why it ended; "interrupted" if it has not ended by itself."""
+        return (self.steps[-1].finish if self.steps else None) or "interrupted"
+
+
+def check_prompt(session: Session, prompt: Sequence[int]) -> None:
+    """Raise UsageError for a prompt that no token can follow: an empty one, or one as long as the model is made for."""
     if not prompt:
         raise UsageError(
             "the prompt is empty and the model has no beginning-of-text token; give it at least one character"
@@ -84,21 +115,84 @@ def generate(
         raise UsageError(
             f"the prompt has {len(prompt)} tokens, the model is made for {session.max_positions}; shorten it"
         )
-    sampler = Sampler(sampling)
-    text = _Text(tokenizer, stop.strings)
-    seen = list(prompt)
-    held = prompt_cache.keep_prefix_of(prompt)
-    pending = list(prompt[held:])
-    for n_done in range(1, stop.max_tokens + 1):
-        logits = session.forward(np.asarray(pending, dtype=np.int64), prompt_cache.cache, tap=tap)[-1]
-        prompt_cache.token_ids += pending
-        token_id = sampler.choose(logits, seen)
-        seen.append(token_id)
-        pending = [token_id]
-        finish, piece = _after(token_id, text, stop, n_done, len(seen) >= session.max_positions)
-        yield _step(token_id, piece, logits, finish)
-        if finish is not None:
+
+
+def generate(
+    session: Session,
+    tokenizer: Tokenizer,
+    generations: Iterable[Generation],
+    *,
+    batch_size: int = 1,
+    tap: Tap = no_tap,
+) -> Iterator[tuple[int, Step]]:
+    """Bring every generation to its end; yield each new token with the index of its generation.
+
+    At most `batch_size` sequences are on the way at a time; when one ends, the next of `generations` is taken and its
+    prompt is computed in the same pass as the others' next tokens. Raises UsageError as `check_prompt` does.
+    """
+    waiting = enumerate(generations)
+    active: list[_Sequence] = []
+    while True:
+        active += [_Sequence(session, tokenizer, i, g) for i, g in islice(waiting, batch_size - len(active))]
+        if not active:
             return
+        logits = session.forward([sequence.span() for sequence in active], tap=tap)
+        for sequence in active:
+            sequence.count_pass(len(active))
+        for sequence, row in zip(active, logits, strict=True):
+            yield sequence.index, sequence.step(row)
+        active = [sequence for sequence in active if not sequence.is_finished]
+
+
+class _Sequence:
+    """A generation that is on its way: what has to be remembered between two passes."""
+
+    def __init__(self, session: Session, tokenizer: Tokenizer, index: int, generation: Generation) -> None:
+        assert not generation.times, "a generation runs once"
+        check_prompt(session, generation.prompt)
+        generation.times.append(time.perf_counter())
+        self.index = index
+        self.is_finished = False
+        self._generation = generation
+        self._sampler = Sampler(generation.sampling)
+        self._text = _Text(tokenizer, generation.stop.strings)
+        self._kept = generation.prompt_cache or PromptCache(session)
+        self._max_positions = session.max_positions
+        self._seen = array("q", generation.prompt)
+        generation.cached_prompt_tokens = self._kept.keep_prefix_of(generation.prompt)
+        self._pending = list(generation.prompt[generation.cached_prompt_tokens :])
+
+    def span(self) -> Span:
+        """What the next pass has to compute of it."""
+        return Span(np.array(self._pending, dtype=np.int64), self._kept.cache)
+
+    def count_pass(self, n_sequences: int) -> None:
+        """Remember that the pending tokens are computed, in the company of so many sequences."""
+        self._kept.token_ids += self._pending
+        self._generation.batch = max(self._generation.batch, n_sequences)
+
+    def step(self, logits: np.ndarray) -> Step:
+        """Choose the next token from its logits, float32 [vocab_size]."""
+        summary = summarize(logits, min(TOP_LOGPROBS, logits.size))
+        best: list[int] = summary.top.tolist()
+        values: list[float] = logits[summary.top].tolist()
+        token_id = self._sampler.choose(logits, self._seen, best=best[0])
+        self._seen.append(token_id)
+        self._pending = [token_id]
+        is_full = len(self._seen) >= self._max_positions
+        finish, piece = _after(token_id, self._text, self._generation.stop, len(self._generation.steps) + 1, is_full)
+        step = Step(
+            token_id=token_id,
+            text=piece,
+            logprob=logits.item(token_id) - summary.log_sum,
+            top=tuple((i, value - summary.log_sum) for i, value in zip(best, values, strict=True)),
+            margin=values[0] - values[1] if len(values) > 1 else float("inf"),
+            finish=finish,
+        )
+        self._generation.steps.append(step)
+        self._generation.times.append(time.perf_counter())
+        self.is_finished = finish is not None
+        return step
 
 
 def _after(token_id: int, text: _Text, stop: StopRule, n_done: int, is_full: bool) -> tuple[FinishReason | None, str]:
@@ -113,21 +207,6 @@ def _after(token_id: int, text: _Text, stop: StopRule, n_done: int, is_full: boo
     if is_full:
         return "context_full", piece + text.finish()
     return None, piece
-
-
-def _step(token_id: int, piece: str, logits: np.ndarray, finish: FinishReason | None) -> Step:
-    n_top = min(TOP_LOGPROBS, logits.size)
-    best = np.argpartition(logits, -n_top)[-n_top:]
-    best = best[np.lexsort((best, -logits[best]))]
-    logs = log_softmax(logits)
-    return Step(
-        token_id=token_id,
-        text=piece,
-        logprob=float(logs[token_id]),
-        top=tuple((int(i), float(logs[i])) for i in best),
-        margin=float(logits[best[0]] - logits[best[1]]) if n_top > 1 else float("inf"),
-        finish=finish,
-    )
 
 
 class _Text:

@@ -29,7 +29,9 @@ class Timings:
     """Wall-clock seconds, and tokens per second of each phase.
 
     load_s:      opening, decoding weights, building the tokenizer
-    prefill_s:   from the call to the first token; decode_s: all later tokens
+    prefill_s:   from the start of the generation to the first token; decode_s: all later tokens
+
+    In a batch the passes are shared: the rates are those of this sequence, not of all together.
     """
 
     load_s: float
@@ -45,7 +47,11 @@ class RunRecord:
 
     model_sha256:    of the model file; for a folder, of the list of its files' digests
     tensors_sha256:  of the tensors under canonical names; equal for two containers with the same encoded weights
+    prompt_id:       as the file of prompts has it; null if it has none
     prompt_text:     what was tokenised, template included
+    activations:     "int8": rounded to 8 bits in blocks of 32 before a product with a block codec; "float32": exact
+    kv_cache:        how keys and values are kept: "float16" or "float32"
+    batch:           the most sequences that shared a forward pass with this one, itself included
     output_token_ids: captured where they were chosen, the stop token included
     environment:     `APR_*` switches in force
     """
@@ -54,12 +60,15 @@ class RunRecord:
     engine_version: str
     kernel_set: str
     instruction_set: str
+    activations: str
+    kv_cache: str
     model: str
     model_format: str
     model_sha256: str | None
     tensors_sha256: str | None
     tokenizer_sha256: str
     template: TemplateUse
+    prompt_id: str | int | None
     prompt_text: str
     prompt_token_ids: tuple[int, ...]
     sampling: Sampling

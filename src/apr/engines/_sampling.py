@@ -1,24 +1,29 @@
 """Choosing the next token from logits: the field's transforms, in the order of transformers.
 
 Repetition penalty, temperature, top-k, top-p, min-p; then one draw. Temperature 0 is greedy: the arg-max, lowest id on ties.
+The NumPy functions are the definition; the compiled kernels, where there are any, give the same tokens faster.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from apr.errors import UsageError
+from apr.kernels import _extension
 from apr.kernels.softmax import softmax
+
+GREEDY_BELOW = 1e-6  # float32 logits over less than this may overflow; no two of them that differ are then both likely
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are chosen.
 
-    temperature:         0 is greedy
+    temperature:         0 is greedy, and so is anything below a millionth
     top_k:               keep the k most likely; 0 keeps all
     top_p:               keep the smallest set whose probability reaches p; 1 keeps all
     min_p:               keep tokens at least min_p times as likely as the most likely; 0 keeps all
@@ -47,6 +52,19 @@ class Sampling:
                 raise UsageError(f"{name} is {value}, expected {least} to {most}")
 
 
+class Summary(Protocol):
+    """One row of logits, looked at once.
+
+    top:      int64 [k], the highest, in descending order, lower ids first among equals
+    log_sum:  log(sum(exp(logits))); a logit less this is its log-probability
+    """
+
+    @property
+    def top(self) -> np.ndarray: ...
+    @property
+    def log_sum(self) -> float: ...
+
+
 class Sampler:
     """The draws of one generation: `Sampling` and a random stream."""
 
@@ -54,26 +72,62 @@ class Sampler:
         self.sampling = sampling
         self._random = np.random.Generator(np.random.PCG64(sampling.seed))
 
-    def choose(self, logits: np.ndarray, seen: Sequence[int]) -> int:
-        """The next token id from logits, float32 [vocab_size], given the ids so far (prompt and output)."""
-        logits = penalised(logits, seen, self.sampling.repetition_penalty)
-        if self.sampling.temperature == 0.0:
-            return int(np.argmax(logits))
-        kept = filtered(logits, self.sampling)
-        ids = np.flatnonzero(kept > -np.inf)
-        cumulative = np.cumsum(softmax(kept[ids].astype(np.float64)))
-        drawn = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
-        return int(ids[min(drawn, len(ids) - 1)])
+    def choose(self, logits: np.ndarray, seen: Sequence[int], *, best: int | None = None) -> int:
+        """The next token id from logits, float32 [vocab_size], given the ids so far (prompt and output).
+
+        best:  the arg-max of the logits, if somebody knows it: another look at all of them is saved
+        """
+        s = self.sampling
+        changed = penalised(logits, seen, s.repetition_penalty)
+        if s.temperature < GREEDY_BELOW:
+            return int(np.argmax(changed)) if best is None or changed is not logits else best
+        uniform = self._random.random()
+        if (native := _extension.native()) is not None:
+            token_id: int = native.sample(changed, s.temperature, s.top_k, s.top_p, s.min_p, uniform)
+            return token_id
+        return drawn(changed, s, uniform)
+
+
+def summarize(logits: np.ndarray, k: int) -> Summary:
+    """Look at logits, float32 [vocab_size], 1 <= k <= vocab_size; by the compiled kernels if there are any."""
+    native = _extension.native()
+    return native.summarize(logits, k) if native is not None else summarized(logits, k)
+
+
+@dataclass(frozen=True, slots=True)
+class _Summarized:
+    top: np.ndarray
+    log_sum: float
+
+
+def summarized(logits: np.ndarray, k: int) -> Summary:
+    """The definition of `summarize`."""
+    least = np.partition(logits, -k)[-k]
+    above = np.flatnonzero(logits > least)
+    ids = np.concatenate([above, np.flatnonzero(logits == least)[: k - len(above)]])
+    highest = float(logits.max())
+    log_sum = highest + float(np.log(np.sum(np.exp(logits.astype(np.float64) - highest))))
+    return _Summarized(top=ids[np.lexsort((ids, -logits[ids]))], log_sum=log_sum)
 
 
 def penalised(logits: np.ndarray, seen: Sequence[int], penalty: float) -> np.ndarray:
     """Logits with the repetition penalty of Keskar et al. 2019 on every id in `seen`; the same array if it is 1."""
-    if penalty == 1.0 or not seen:
+    if penalty == 1.0 or not len(seen):
         return logits
-    ids = np.unique(np.asarray(seen, dtype=np.int64))
+    ids = np.asarray(seen, dtype=np.int64)
     changed = logits.copy()
+    # an id that was seen twice is written twice, with the same value
     changed[ids] = np.where(logits[ids] > 0, logits[ids] / np.float32(penalty), logits[ids] * np.float32(penalty))
     return changed
+
+
+def drawn(logits: np.ndarray, sampling: Sampling, uniform: float) -> int:
+    """The definition of the draw: the token whose share of [0, 1) holds `uniform`, the shares in the order of the ids."""
+    kept = filtered(logits, sampling)
+    ids = np.flatnonzero(kept > -np.inf)
+    cumulative = np.cumsum(softmax(kept[ids].astype(np.float64)))
+    at = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+    return int(ids[min(at, len(ids) - 1)])
 
 
 def filtered(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
