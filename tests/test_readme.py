@@ -17,13 +17,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "The capital of France is Paris. eos applied\n"
+    assert capsys.readouterr().out == "The answer to this classic math problem is 4. eos applied\n"
 
 
 @pytest.mark.real
 def test_the_first_command_of_the_readme_prints_what_it_says(capfd: pytest.CaptureFixture[str]) -> None:
-    assert 'apr run smollm2 --prompt "What is the capital of France?"' in README
-    assert main(["run", "smollm2", "--prompt", "What is the capital of France?"]) == 0
+    assert 'apr run smollm2 --prompt "What is 2+2?"' in README
+    assert main(["run", "smollm2", "--prompt", "What is 2+2?"]) == 0
     shown = capfd.readouterr()
     for line in (*shown.out.splitlines(), shown.err.splitlines()[0]):
         assert line in README
