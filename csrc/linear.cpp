@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kParts = kRowsPerBlock / B::rows;  // vectors that cover the rows of a row block
 constexpr int kGroupOfBlocks = 4;                // row blocks that pass over one tile of tokens while it is in cache
-constexpr int kPrefetchBytes = 2048;             // ahead of the weights, across pages: the hardware stops at their ends
+constexpr int kPrefetchBytes = 4096;             // ahead of the weights, across pages: the hardware stops at their ends
 
 // Tokens whose sums the registers hold. A tile that is wider, or of two tokens, is passed over in pieces.
 constexpr int kQuantWidth = F::lanes == 16 ? 16 : F::lanes == 8 ? 4 : 8;

@@ -52,9 +52,10 @@ def flags() -> set[str]:
 
 @pytest.fixture
 def extension(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The module, forgotten before and after, so that the environment is read again."""
+    """The module, without an APR_ISA; forgotten before and after, so that the environment is read again."""
     module: Any = _extension.native()
     before = None if module is None else module.instruction_set()
+    monkeypatch.delenv("APR_ISA", raising=False)
 
     def forget() -> None:
         _extension._load.cache_clear()
@@ -84,8 +85,8 @@ def test_the_instruction_sets_are_those_of_the_processor(extension: Any) -> None
 
 
 @needs_extension
-def test_without_apr_isa_the_best_is_used(extension: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("APR_ISA", raising=False)
+def test_without_apr_isa_the_best_is_used(extension: Any) -> None:
+    del extension
     script = (
         "from apr.kernels import _extension as e; n = e.native(); print(n.instruction_set(), *n.instruction_sets())"
     )
@@ -152,7 +153,8 @@ def test_apr_isa_without_the_extension_is_refused(extension: Any, monkeypatch: p
         _extension.native()
 
 
-def test_without_the_extension_numpy_computes_and_one_line_says_so(tmp_path: Path) -> None:
+def test_without_the_extension_numpy_computes_and_one_line_says_so(extension: Any, tmp_path: Path) -> None:
+    del extension
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_EXTENSION, str(tiny.write(tmp_path, "gguf"))], capture_output=True, text=True
     )
