@@ -33,6 +33,9 @@ llama.cpp is compiled for this machine's CPU (`GGML_NATIVE`), with its defaults;
 published. On machines with AMX, llama.cpp built by GCC 12 faults when it loads a tile configuration, so it is built with
 `benchmarks/gcc_tile_loadconfig.h`, which makes the compiler keep what it drops. ONNX Runtime GenAI is not here: it needs
 the weights quantised again, to other values.
+
+The promised ratios were set beside CPUs without VNNI, where llama.cpp decodes at a third of the memory limit. With VNNI
+and AMX it comes to half of it and more, and nobody can be faster than the limit: the column *of limit* bounds each ratio.
 """
 KERNELS_HOW = """\
 From memory: copies larger than every cache; in brackets the fraction of a plain read beside it. From cache: one thread,
