@@ -7,6 +7,7 @@ import urllib.request
 from typing import Any
 
 import _protocol
+import numpy as np
 import xllamacpp
 
 
@@ -41,12 +42,28 @@ class Xllamacpp:
         seconds, n_decoded = answer["timings"]["predicted_ms"] / 1e3, answer["timings"]["predicted_n"] - 1
         return {"seconds": seconds, "n_tokens": n_decoded, "token_ids": answer["tokens"][1:]}
 
+    def logits(self, token_ids: list[int], out: str) -> dict[str, Any]:
+        """Save log-probabilities, float32 [rows, vocab_size]: after the first half, and after each later token.
+
+        The server gives them with the first token of an answer only, so each row is a prompt of its own.
+        """
+        rows = []
+        for count in range(len(token_ids) // 2, len(token_ids) + 1):
+            answer = self._complete(token_ids[:count], 1, n_probs=1 << 20)
+            (first,) = answer["completion_probabilities"]
+            row = np.empty(len(first["top_logprobs"]), dtype=np.float32)
+            row[[entry["id"] for entry in first["top_logprobs"]]] = [e["logprob"] for e in first["top_logprobs"]]
+            rows.append(row)
+        np.save(out, np.stack(rows))
+        return {}
+
     def memory(self) -> dict[str, Any]:
         """Memory of the process."""
         return dict(_protocol.memory())
 
-    def _complete(self, token_ids: list[int], n_tokens: int) -> dict[str, Any]:
+    def _complete(self, token_ids: list[int], n_tokens: int, n_probs: int = 0) -> dict[str, Any]:
         body = {
+            "n_probs": n_probs,
             "prompt": token_ids,
             "n_predict": n_tokens,
             "temperature": 0.0,
