@@ -9,7 +9,7 @@ import pytest
 
 import apr
 import tiny
-from apr.engines._language_model import LanguageModel
+from apr.engines._language_model import LanguageModel, of_file
 from apr.engines._sampling import Sampling
 from apr.errors import UnsupportedError, UsageError
 from apr.formats import open_model
@@ -105,7 +105,7 @@ def test_one_wrong_prompt_of_many_is_named_before_anything_is_generated(paths: d
 
 def test_an_engine_that_is_not_there_lists_those_that_are(paths: dict[str, Path]) -> None:
     with open_model(paths["gguf"]) as file, pytest.raises(UnsupportedError, match="native"):
-        LanguageModel(file, engine="cuda", threads=1)
+        of_file(file, engine="cuda", threads=1)
 
 
 def test_max_tokens_of_zero_is_refused(paths: dict[str, Path]) -> None:

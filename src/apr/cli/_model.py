@@ -26,7 +26,7 @@ def loaded(
     """The model that a reference names, pulled first if it is not here, loaded, and closed at the end."""
     with _progress.downloading(verbosity=verbosity) as download:
         path = hub.resolve(reference, progress=download)
-    from apr.engines._language_model import LanguageModel, default_threads
+    from apr.engines._language_model import default_threads, of_file
     from apr.formats import open_model
 
     file = open_model(path)
@@ -35,7 +35,7 @@ def loaded(
         return sum(info.n_bytes for info in file.tensors.values())
 
     with _progress.working(f"loading {path.name}", total_bytes, verbosity=verbosity) as advance:
-        model = LanguageModel(
+        model = of_file(
             file, engine=engine, threads=threads or default_threads(), activations=activations, progress=advance
         )
     with model:

@@ -1,10 +1,16 @@
-"""What an engine is: a file that can `load` a checkpoint into a session, which turns token ids into logits."""
+"""What an engine is: a file that says what it is capable of, and can `load` a checkpoint into a session or a voice.
+
+A `Session` turns token ids into logits. A `Voice` turns text into token ids and conversations into text, as the engine
+itself does it; an engine that has none of its own speaks with the model's tokenizer and template as we read them. An
+`Endpoint` is all that is left of an engine behind a network: text in, text out.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -12,7 +18,25 @@ from apr.errors import EngineError
 from apr.models._checkpoint import Checkpoint
 from apr.models._decoder import Cache, Span, Tap, no_tap
 
-__all__ = ["Activations", "Cache", "Loader", "Rows", "Session", "Span", "check_logits", "check_spans", "read_only"]
+__all__ = [
+    "Activations",
+    "Answer",
+    "Cache",
+    "Capability",
+    "Endpoint",
+    "Loader",
+    "Rows",
+    "Session",
+    "Span",
+    "Voice",
+    "check_logits",
+    "check_spans",
+    "read_only",
+]
+
+# "logits": a Session; "taps": its taps see slots; "forcing": what a tap returns is computed on; "voice": it has
+# a tokenizer and a template of its own; "text", "top_logprobs": an Endpoint, and whether it gives log-probabilities
+Capability = Literal["logits", "taps", "forcing", "voice", "text", "top_logprobs"]
 
 Rows = Literal["last", "all"]
 # "int8": rounded to 8 bits in blocks of 32 before they meet a quantised weight; "float32": exact
@@ -57,6 +81,64 @@ class Session(Protocol):
         Returns  float32 [n_sequences or n_tokens, vocab_size]
         Raises   EngineError for an id outside the vocabulary, and for logits that are not finite
         """
+
+
+class Voice(Protocol):
+    """How an engine itself reads and writes text; made without loading the weights. `close` releases what it holds."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a raw prompt, in which all is text; the engine's own beginning-of-text rule included."""
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Token ids of a rendered conversation: control tokens count, and the engine adds what it adds to those."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of tokens, control tokens as their names."""
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
+        """A conversation through the engine's chat template, the answer's header included; None if it has no template."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint wrote.
+
+    token_ids:     of the text where the endpoint tells them, else empty
+    logprobs:      of each token it wrote, natural logarithm; empty if it gives none
+    top:           the most likely (token text, logprob) at each step, most likely first; empty if it gives none
+    finish_reason: in the endpoint's own word
+    """
+
+    text: str
+    tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    top: tuple[tuple[tuple[str, float], ...], ...]
+    finish_reason: str
+
+
+class Endpoint(Protocol):
+    """A model behind a network."""
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def engine_version(self) -> str: ...
+    @property
+    def model(self) -> str:
+        """The name under which the endpoint serves it."""
+
+    def complete(self, prompt: str, *, max_tokens: int, seed: int = 0) -> Answer:
+        """Continue a text greedily, without a template. Raises EngineError."""
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], *, max_tokens: int, seed: int = 0) -> Answer:
+        """Answer a conversation greedily, through the endpoint's own template. Raises EngineError."""
+
+    def close(self) -> None:
+        """Hang up."""
 
 
 class Loader(Protocol):

@@ -23,6 +23,7 @@ from apr.hub import digest
 from apr.models._checkpoint import Checkpoint
 from apr.tokenizer import spec_of
 from apr.tokenizer.chat_template import ChatTemplate
+from apr.tokenizer.spec import TokenizerSpec
 from apr.tokenizer.tokenizer import Tokenizer
 
 DEFAULT_MAX_TOKENS = 256
@@ -31,30 +32,25 @@ Conversation = Sequence[Mapping[str, Any]]  # of role and content
 
 
 class LanguageModel:
-    """A loaded model. Made by `load`; `close` releases the file and the template's process."""
+    """A loaded model. Made by `load` and `of_file`; `close` releases the file and the template's process."""
 
     def __init__(
         self,
-        file: ModelFile,
+        checkpoint: Checkpoint,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        session: Session,
         *,
-        engine: str,
-        threads: int,
-        activations: Activations = "int8",
-        progress: Callable[[int], None] | None = None,
+        stop_token_ids: Iterable[int],
+        load_s: float = 0.0,
     ) -> None:
-        started = time.perf_counter()
-        self.file = file
-        self.checkpoint = Checkpoint(file)
-        spec = spec_of(file.format, file.metadata, file.documents, vocab_size=self.checkpoint.config.vocab_size)
-        self.tokenizer = Tokenizer(spec)
-        self.template = _template(file, spec.chat_template, self.tokenizer)
-        if self.template is not None:
-            self.template.start()  # its process is ready by the time the weights are
-        self.session: Session = _folder.load(apr.engines.__name__, engine).load(
-            self.checkpoint, threads=threads, activations=activations, progress=progress
-        )
-        self.stop_token_ids = frozenset(spec.stop_token_ids)
-        self.load_s = time.perf_counter() - started
+        self.checkpoint = checkpoint
+        self.file = checkpoint.file
+        self.tokenizer = tokenizer
+        self.template = template
+        self.session = session
+        self.stop_token_ids = frozenset(stop_token_ids)
+        self.load_s = load_s
 
     def generate(self, prompt: str | Conversation, **options: Any) -> RunRecord:
         """Generate to the end; takes what `run` takes. A list is a conversation of role and content."""
@@ -253,8 +249,34 @@ def load(
     Raises     FormatError, UnsupportedError, HubError, EngineError.
     """
     file = open_model(hub.resolve(str(reference)))
-    return LanguageModel(
+    return of_file(
         file, engine=engine, threads=threads or default_threads(), activations=activations, progress=progress
+    )
+
+
+def of_file(
+    file: ModelFile,
+    *,
+    engine: str,
+    threads: int,
+    activations: Activations = "int8",
+    progress: Callable[[int], None] | None = None,
+) -> LanguageModel:
+    """Load an opened model file (`load`)."""
+    started = time.perf_counter()
+    module = _folder.load(apr.engines.__name__, engine)
+    if "logits" not in module.CAPABILITIES:
+        raise UsageError(f"the engine {engine!r} runs no model file; give it what it talks to, such as openai://host/model")
+    checkpoint = Checkpoint(file)
+    spec = spec_of(file.format, file.metadata, file.documents, vocab_size=checkpoint.config.vocab_size)
+    tokenizer = Tokenizer(spec)
+    template = template_of(file, spec, tokenizer)
+    if template is not None:
+        template.start()  # its process is ready by the time the weights are
+    session: Session = module.load(checkpoint, threads=threads, activations=activations, progress=progress)
+    load_s = time.perf_counter() - started
+    return LanguageModel(
+        checkpoint, tokenizer, template, session, stop_token_ids=spec.stop_token_ids, load_s=load_s
     )
 
 
@@ -263,12 +285,13 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _template(file: ModelFile, source: str | None, tokenizer: Tokenizer) -> ChatTemplate | None:
-    if not source:
+def template_of(file: ModelFile, spec: TokenizerSpec, tokenizer: Tokenizer) -> ChatTemplate | None:
+    """The chat template that a model carries; None if it carries none."""
+    if not spec.chat_template:
         return None
     named = {"bos_token": tokenizer.bos_token_id, "eos_token": tokenizer.eos_token_id}
     variables = {name: tokenizer.token(token_id) for name, token_id in named.items() if token_id is not None}
     where = {"gguf": "tokenizer.chat_template", "apr": "chat_template"}.get(file.format, "the tokenizer's files")
     return ChatTemplate(
-        source, origin=f"{where} of {file.path.name}", control_tokens=tokenizer.control_tokens, variables=variables
+        spec.chat_template, origin=f"{where} of {file.path.name}", control_tokens=tokenizer.control_tokens, variables=variables
     )

@@ -91,7 +91,7 @@ class NativeWeights:
         row_bytes = _native.Weight.row_bytes(codec, n_columns)
         # rows that lie in another order are copied all at once, so that what has been read is a run of bytes
         step = n_rows if place.row_order is not None else _rows_of_chunk(row_bytes)
-        raw = checkpoint.file.raw(place.info.name)
+        raw = place.file.raw(place.info.name)
         for first in range(0, n_rows, step):
             rows = range(first, min(first + step, n_rows))
             self._copies.append(_Copy(checkpoint, name, weight, raw, rows, row_bytes))
@@ -112,7 +112,7 @@ class _Copy:
         """Copy them and give up the file's pages; how many bytes of the file they were."""
         place, start, stop = self.checkpoint.tensors[self.name], self.rows.start, self.rows.stop
         self.weight.fill(self.raw, start, len(self.rows), place.row_order)
-        self.checkpoint.file.release(place.info.name, start * self.row_bytes, stop * self.row_bytes)
+        place.file.release(place.info.name, start * self.row_bytes, stop * self.row_bytes)
         return len(self.rows) * self.row_bytes
 
 

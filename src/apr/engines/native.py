@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from apr.engines import numpy as numpy_engine
-from apr.engines._base import Activations
+from apr.engines._base import Activations, Capability
 from apr.kernels import _extension
 from apr.models._checkpoint import Checkpoint
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from apr.engines._native_session import NativeSession
 
 logger = logging.getLogger(__name__)
+
+CAPABILITIES: frozenset[Capability] = frozenset({"logits", "taps", "forcing"})
 
 
 def load(

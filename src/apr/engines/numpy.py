@@ -9,11 +9,13 @@ import numpy as np
 import threadpoolctl
 
 import apr
-from apr.engines._base import Activations, Rows, check_logits, check_spans, read_only
+from apr.engines._base import Activations, Capability, Rows, check_logits, check_spans, read_only
 from apr.kernels._set import NUMPY
 from apr.models._checkpoint import Checkpoint
 from apr.models._decoder import RopeTables, Span, SpanBatch, Tap, no_tap
 from apr.models._kv_cache import KVCache
+
+CAPABILITIES: frozenset[Capability] = frozenset({"logits", "taps", "forcing"})
 
 
 class NumpySession:

@@ -7,7 +7,7 @@ conventions (short names, interleaved heads of Llama's q and k) are undone here 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +38,22 @@ class Place:
     info: TensorInfo
     row_order: np.ndarray | None  # int64 [rows]: canonical row i is the file's row row_order[i]
     norm_offset: float  # added to the decoded values
+    file: ModelFile  # where `info` lies
+
+    def raw(self) -> np.ndarray:
+        """uint8: the encoded bytes, rows in canonical order (a view where they already are)."""
+        raw = self.file.raw(self.info.name)
+        if self.row_order is None:
+            return raw
+        ordered: np.ndarray = raw.reshape(self.info.shape[0], -1)[self.row_order].reshape(-1)
+        return ordered
+
+    def array(self) -> np.ndarray:
+        """float32 [shape]: decoded, rows in canonical order; norm weights as factors."""
+        values = self.file.array(self.info.name)
+        if self.row_order is not None:
+            values = values[self.row_order]
+        return values + np.float32(self.norm_offset) if self.norm_offset else values
 
 
 class Checkpoint:
@@ -48,11 +64,12 @@ class Checkpoint:
     extra:       tensors of the file that the architecture has no place for (GGUF's rotary factors are read with the configuration)
     """
 
-    def __init__(self, file: ModelFile) -> None:
+    def __init__(self, file: ModelFile, *, config: ModelConfig | None = None) -> None:
+        """config: takes the place of what the file says (a counterfactual: what if it said that?)."""
         self.file = file
         is_gguf = file.format == "gguf" or any(name.startswith("blk.") for name in file.tensors)
         self.convention: Convention = "gguf" if is_gguf else "hf"
-        self.config = read_config(file)
+        self.config = config or read_config(file)
         self.architecture: Any = models.for_model_type(self.config.model_type).Model
         self.tensors, self.extra = self._place()
 
@@ -76,20 +93,18 @@ class Checkpoint:
 
     def raw(self, name: str) -> np.ndarray:
         """uint8: the encoded bytes of a canonical tensor, rows in canonical order (a view where they already are)."""
-        place = self.tensors[name]
-        raw = self.file.raw(place.info.name)
-        if place.row_order is None:
-            return raw
-        ordered: np.ndarray = raw.reshape(place.info.shape[0], -1)[place.row_order].reshape(-1)
-        return ordered
+        return self.tensors[name].raw()
 
     def array(self, name: str) -> np.ndarray:
         """float32 [shape]: a canonical tensor, decoded; norm weights as factors."""
-        place = self.tensors[name]
-        values = self.file.array(place.info.name)
-        if place.row_order is not None:
-            values = values[place.row_order]
-        return values + np.float32(place.norm_offset) if place.norm_offset else values
+        return self.tensors[name].array()
+
+    def altered(self, *, config: ModelConfig | None = None, tensors: Mapping[str, Place] | None = None) -> Checkpoint:
+        """A counterfactual: this file under another configuration, or with tensors of another file in their places."""
+        made = Checkpoint(self.file, config=config or self.config)
+        kept = {name: place for name, place in self.tensors.items() if place.file is not self.file}
+        made.tensors.update(kept | dict(tensors or {}))
+        return made
 
     def weights(self, *, threads: int = 2, progress: Callable[[int], None] | None = None) -> dict[str, np.ndarray]:
         """Every tensor that the architecture needs, decoded, by so many threads.
@@ -133,7 +148,7 @@ class Checkpoint:
                 if self.convention == "hf" and canonical.endswith("norm.weight")
                 else 0.0
             )
-            places[canonical] = Place(info, self._row_order(canonical, info), offset)
+            places[canonical] = Place(info, self._row_order(canonical, info), offset, self.file)
         return places, extra
 
     def _names(self) -> dict[str, str]:
