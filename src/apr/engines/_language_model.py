@@ -266,7 +266,9 @@ def of_file(
     started = time.perf_counter()
     module = _folder.load(apr.engines.__name__, engine)
     if "logits" not in module.CAPABILITIES:
-        raise UsageError(f"the engine {engine!r} runs no model file; give it what it talks to, such as openai://host/model")
+        raise UsageError(
+            f"the engine {engine!r} runs no model file; give it what it talks to, such as openai://host/model"
+        )
     checkpoint = Checkpoint(file)
     spec = spec_of(file.format, file.metadata, file.documents, vocab_size=checkpoint.config.vocab_size)
     tokenizer = Tokenizer(spec)
@@ -275,9 +277,7 @@ def of_file(
         template.start()  # its process is ready by the time the weights are
     session: Session = module.load(checkpoint, threads=threads, activations=activations, progress=progress)
     load_s = time.perf_counter() - started
-    return LanguageModel(
-        checkpoint, tokenizer, template, session, stop_token_ids=spec.stop_token_ids, load_s=load_s
-    )
+    return LanguageModel(checkpoint, tokenizer, template, session, stop_token_ids=spec.stop_token_ids, load_s=load_s)
 
 
 def default_threads() -> int:
@@ -293,5 +293,8 @@ def template_of(file: ModelFile, spec: TokenizerSpec, tokenizer: Tokenizer) -> C
     variables = {name: tokenizer.token(token_id) for name, token_id in named.items() if token_id is not None}
     where = {"gguf": "tokenizer.chat_template", "apr": "chat_template"}.get(file.format, "the tokenizer's files")
     return ChatTemplate(
-        spec.chat_template, origin=f"{where} of {file.path.name}", control_tokens=tokenizer.control_tokens, variables=variables
+        spec.chat_template,
+        origin=f"{where} of {file.path.name}",
+        control_tokens=tokenizer.control_tokens,
+        variables=variables,
     )

@@ -83,6 +83,7 @@ class Subject:
         self.activations = activations
         self.loader = loader
         self.progress = progress
+        self._borrowed: frozenset[str] = frozenset()  # parts that another subject closes
 
     @classmethod
     def of(cls, text: str | Path | Subject, **options: Any) -> Subject:
@@ -245,21 +246,27 @@ class Subject:
             loader=self.loader,
             progress=self.progress,
         )
+        if not self.is_endpoint:
+            _ = self.file  # opened once, and shared
         cached = {name for name in vars(self) if isinstance(getattr(type(self), name, None), cached_property)}
-        vars(made).update({name: vars(self)[name] for name in cached - set(drop)} | dict(parts))
+        kept = cached - set(drop) - set(parts)
+        vars(made).update({name: vars(self)[name] for name in kept} | dict(parts))
+        made._borrowed = frozenset(kept | set(parts))
         return made
 
     def unload(self) -> None:
         """Forget the session and its memory; it is loaded again when it is next asked for."""
         for part in ("language_model", "session"):
-            vars(self).pop(part, None)
+            made = vars(self).pop(part, None)
+            if part == "session" and part not in self._borrowed and hasattr(made, "close"):
+                made.close()
 
     def close(self) -> None:
-        """Release file, template process, engine and connection."""
+        """Release file, template process, engine and connection; a counterfactual, only what it made for itself."""
         self.unload()
         for part in ("voice", "endpoint", "template", "file"):
             made = vars(self).pop(part, None)
-            if made is not None:
+            if made is not None and part not in self._borrowed:
                 made.close()
 
     def __enter__(self) -> Self:
@@ -294,4 +301,3 @@ class _OurVoice:
 
     def close(self) -> None:
         """Nothing is held here that the subject does not close."""
-
