@@ -224,7 +224,12 @@ class Run:
             threads=session.threads,
             batch=generation.batch,
             cached_prompt_tokens=generation.cached_prompt_tokens,
-            environment={key: value for key, value in sorted(os.environ.items()) if key.startswith("APR_")},
+            environment={
+                # that a key was there is recorded, the key is not
+                key: "set" if key.endswith("_KEY") else value
+                for key, value in sorted(os.environ.items())
+                if key.startswith("APR_")
+            },
             text=self.text,
             output_token_ids=tuple(step.token_id for step in self.steps),
             steps=tuple(self.steps),
