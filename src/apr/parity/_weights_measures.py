@@ -1,0 +1,299 @@
+"""Two tensors measured against each other, in chunks of rows: how far apart, and what of that rounding explains.
+
+`judge` is the cheap pass over every tensor whose bytes differ. `survey` is the pass over those that rounding does not
+explain: sums by row and by column, and random projections of rows and columns, from which transforms are read off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+from typing import TypeVar
+
+import numpy as np
+
+from apr.parity._weights_rows import Readable, Rows, chunks
+
+# of the projections of a row: two unrelated rows look alike within a tenth with a chance under 1e-6
+N_PROJECTIONS = 32
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was measured of candidate - reference; sums are over the values that are finite on both sides.
+
+    n_beyond:        values that differ by more than both encodings' rounding explains together
+    n_beyond_own:    by more than the candidate's rounding explains alone: it was not made from this reference, or wrongly
+    n_nonfinite:     of the candidate where the reference is finite
+    worst:           the largest of (difference - bound), and its row, column, difference, bound, reference value
+    first_nonfinite: row and column
+    sum_half_signed: candidate - reference where the reference is positive, less where it is negative
+    """
+
+    n: int = 0
+    n_differing: int = 0
+    n_beyond: int = 0
+    n_beyond_own: int = 0
+    n_nonfinite: int = 0
+    sum_difference2: float = 0.0
+    sum_reference2: float = 0.0
+    sum_candidate2: float = 0.0
+    sum_product: float = 0.0
+    sum_difference: float = 0.0
+    sum_outward: float = 0.0
+    sum_half: float = 0.0
+    sum_half2: float = 0.0
+    max_abs: float = 0.0
+    worst: tuple[float, int, int, float, float, float] = (-math.inf, 0, 0, 0.0, 0.0, 0.0)
+    first_nonfinite: tuple[int, int, float] | None = None
+
+    @property
+    def rel_l2(self) -> float:
+        """Relative L2 distance; infinite from a reference of zeros."""
+        return _ratio(self.sum_difference2, self.sum_reference2)
+
+    @property
+    def noise(self) -> float:
+        """Root mean square of the difference, in that of plain rounding: 1 for honest rounding to the nearest."""
+        return _ratio(self.sum_difference2, self.sum_half2 / 3)
+
+    @property
+    def bias(self) -> float:
+        """Mean of the difference in half steps: 0 for rounding to the nearest, -1 for rounding down."""
+        return self.sum_difference / self.sum_half if self.sum_half else 0.0
+
+    @property
+    def outward(self) -> float:
+        """Mean of the difference away from zero in half steps: -1 for values cut off in place of rounded."""
+        return self.sum_outward / self.sum_half if self.sum_half else 0.0
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the two tensors; 0 if one of them is zero."""
+        norms = math.sqrt(self.sum_reference2 * self.sum_candidate2)
+        return self.sum_product / norms if norms else 0.0
+
+
+def _ratio(error2: float, size2: float) -> float:
+    if not error2:
+        return 0.0
+    return math.sqrt(error2 / size2) if size2 else math.inf
+
+
+def judge(reference: Readable, candidate: Readable, rows: slice, *, slack: float = 0.0) -> Judgement:
+    """Measure some rows.
+
+    slack:  widens every bound by so many half steps: for a transform whose factor was estimated
+    """
+    ours, theirs = candidate.read(rows), reference.read(rows)
+    c, r = ours.values, theirs.values
+    if np.array_equal(c, r):
+        flat = r.reshape(-1)
+        size2 = _dot(flat, flat)
+        return Judgement(n=r.size, sum_reference2=size2, sum_candidate2=size2, sum_product=size2)
+    with np.errstate(all="ignore"):
+        return _measured(c, r, ours, theirs, rows.start, slack)
+
+
+def _measured(c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows, start: int, slack: float) -> Judgement:
+    difference = c - r
+    is_finite = np.isfinite(difference)
+    bad, first = 0, None
+    if not is_finite.all():
+        lost = np.isfinite(r) & ~np.isfinite(c)
+        bad = int(np.count_nonzero(lost))
+        if bad:
+            row, column = divmod(int(np.argmax(lost)), r.shape[1])
+            first = (start + row, column, float(r[row, column]))
+        difference, r, c = (np.where(is_finite, part, np.float32(0)) for part in (difference, r, c))
+    half = ours.allowance.half + theirs.allowance.half
+    extra = half * np.float32(slack) if slack else np.float32(0)
+    up, down = ours.allowance.below + extra, ours.allowance.above + extra
+    n_own = int(np.count_nonzero((difference > up) | (difference < -down)))
+    excess = np.maximum(difference - (up + theirs.allowance.above), -difference - (down + theirs.allowance.below))
+    if not is_finite.all():
+        excess = np.where(is_finite, excess, np.float32(-np.inf))
+    at = int(np.argmax(excess))
+    row, column = divmod(at, r.shape[1])
+    worst = float(excess[row, column])
+    moved = float(difference[row, column])
+    d, rf, cf = difference.reshape(-1), r.reshape(-1), c.reshape(-1)
+    halves = np.broadcast_to(half, r.shape).reshape(-1)
+    halves = np.where(np.isfinite(halves), halves, np.float32(0))
+    return Judgement(
+        n=r.size,
+        n_differing=int(np.count_nonzero(d)),
+        n_beyond=int(np.count_nonzero(excess > 0)),
+        n_beyond_own=n_own,
+        n_nonfinite=bad,
+        sum_difference2=_dot(d, d),
+        sum_reference2=_dot(rf, rf),
+        sum_candidate2=_dot(cf, cf),
+        sum_product=_dot(rf, cf),
+        sum_difference=float(d.sum(dtype=np.float64)),
+        sum_outward=_dot(d, np.sign(rf)),
+        sum_half=float(halves.sum(dtype=np.float64)),
+        sum_half2=_dot(halves, halves),
+        max_abs=float(np.abs(d).max(initial=0.0)),
+        worst=(worst, start + row, column, moved, abs(moved) - worst, float(r[row, column])),
+        first_nonfinite=first,
+    )
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    # float32 sums of a chunk are good to six digits; the chunks are added in float64
+    return float(np.dot(a, b))
+
+
+def joined(parts: Iterable[Judgement]) -> Judgement:
+    """Chunks of one tensor as one."""
+    return reduce(_join, parts, Judgement())
+
+
+def _join(a: Judgement, b: Judgement) -> Judgement:
+    sums = {
+        name: getattr(a, name) + getattr(b, name)
+        for name in Judgement.__dataclass_fields__
+        if name.startswith(("n", "sum_"))
+    }
+    return Judgement(
+        **sums,
+        max_abs=max(a.max_abs, b.max_abs),
+        worst=max(a.worst, b.worst),
+        first_nonfinite=a.first_nonfinite or b.first_nonfinite,
+    )
+
+
+def judge_whole(reference: Readable, candidate: Readable, pool: Pool, *, slack: float = 0.0) -> Judgement:
+    """Measure all rows."""
+    parts = pool.map(lambda rows: judge(reference, candidate, rows, slack=slack), chunks(candidate.shape))
+    return joined(parts)
+
+
+@dataclass
+class Sums:
+    """By row or by column: float64 [n] each."""
+
+    reference2: np.ndarray
+    candidate2: np.ndarray
+    product: np.ndarray
+    n_beyond: np.ndarray
+
+
+@dataclass
+class Survey:
+    """What transforms are read off from.
+
+    rows, columns:            sums along the other axis
+    reference_rows, candidate_rows:        float32 [rows, N_PROJECTIONS]
+    reference_columns, candidate_columns:  float32 [columns, N_PROJECTIONS], by the same random numbers if square
+    """
+
+    rows: Sums
+    columns: Sums
+    reference_rows: np.ndarray
+    candidate_rows: np.ndarray
+    reference_columns: np.ndarray
+    candidate_columns: np.ndarray
+
+
+@dataclass
+class _Part:
+    rows: list[np.ndarray]
+    columns: list[np.ndarray]
+
+
+def survey(reference: Readable, candidate: Readable, pool: Pool) -> Survey:
+    """Sums and projections of two tensors of one shape; values that are not finite count as zero."""
+    n_rows, n_columns = candidate.shape
+    along = np.random.default_rng(0).standard_normal((max(n_rows, n_columns), N_PROJECTIONS)).astype(np.float32)
+
+    def part(rows: slice) -> _Part:
+        ours, theirs = candidate.read(rows), reference.read(rows)
+        c, r = np.nan_to_num(ours.values, posinf=0, neginf=0), np.nan_to_num(theirs.values, posinf=0, neginf=0)
+        beyond = _beyond(ours, theirs)
+        down, across = along[rows], along[:n_columns]
+        by = [np.einsum("ij,ij->i", r, r), np.einsum("ij,ij->i", c, c), np.einsum("ij,ij->i", r, c), beyond.sum(1)]
+        over = [np.einsum("ij,ij->j", r, r), np.einsum("ij,ij->j", c, c), np.einsum("ij,ij->j", r, c), beyond.sum(0)]
+        return _Part([*by, r @ across, c @ across], [*over, r.T @ down, c.T @ down])
+
+    parts = list(pool.map(part, chunks(candidate.shape)))
+    rows = [np.concatenate([p.rows[i] for p in parts]) for i in range(6)]
+    columns = [np.sum([p.columns[i] for p in parts], axis=0, dtype=np.float64) for i in range(6)]
+    return Survey(
+        Sums(*(part.astype(np.float64) for part in rows[:4])),
+        Sums(*columns[:4]),
+        rows[4],
+        rows[5],
+        columns[4].astype(np.float32),
+        columns[5].astype(np.float32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Blocks that hold a value beyond the bound.
+
+    first:  (row, block of the row) of the first few
+    """
+
+    n_blocks: int
+    n_damaged: int
+    n_rows: int
+    first: tuple[tuple[int, int], ...]
+
+
+def damage(reference: Readable, candidate: Readable, pool: Pool, *, block: int, most: int = 16) -> Damage:
+    """Where the values beyond the bound are, in blocks of `block` columns."""
+    per_row = -(-candidate.shape[1] // block)
+
+    def part(rows: slice) -> np.ndarray:
+        beyond = _beyond(candidate.read(rows), reference.read(rows))
+        padded = np.zeros((beyond.shape[0], per_row * block), dtype=bool)
+        padded[:, : beyond.shape[1]] = beyond
+        found: np.ndarray = np.argwhere(padded.reshape(-1, per_row, block).any(axis=2))
+        found[:, 0] += rows.start
+        return found
+
+    found = np.concatenate(list(pool.map(part, chunks(candidate.shape))))
+    first = tuple((int(row), int(at)) for row, at in found[:most])
+    return Damage(candidate.shape[0] * per_row, len(found), int(np.unique(found[:, 0]).size), first)
+
+
+def _beyond(ours: Rows, theirs: Rows) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        difference = ours.values - theirs.values
+        a, b = ours.allowance, theirs.allowance
+        found: np.ndarray = (difference > a.below + b.above) | (difference < -(a.above + b.below))
+        return found
+
+
+class Pool:
+    """Threads, and results in the order of the questions, with few questions ahead of their answers."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._executor = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def map(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        """function(item) for each."""
+        if self._executor is None:
+            yield from map(function, items)
+            return
+        waiting = []
+        for item in items:
+            waiting.append(self._executor.submit(function, item))
+            if len(waiting) > 4 * self.threads:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)

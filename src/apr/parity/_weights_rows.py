@@ -1,0 +1,232 @@
+"""A tensor read a few rows at a time: decoded values, with what its encoding's rounding allows; transformed if asked.
+
+A vector is one row, so that everything behind this file is [rows, columns]. Only the bytes of the rows asked for are
+decoded, in whatever order they are asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from apr.kernels import quants
+from apr.models._checkpoint import Place
+from apr.parity._rounding_bounds import Allowance, allowance
+
+# values of both sides, their bounds and the temporaries between them: some 30 MB a thread
+CHUNK_ELEMENTS = 1 << 18
+_SUM_ERROR = np.float32(2.0**-23)  # of a norm's 1 + w, as a share of the sum
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """float32 [n, columns], and for each value how far its original may lie from it."""
+
+    values: np.ndarray
+    allowance: Allowance
+
+
+class Readable(Protocol):
+    """Something with rows."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        """Some rows: a slice of step 1, or int64 indices."""
+
+
+class Tensor:
+    """A tensor of a file under its canonical layout.
+
+    Raises UnsupportedError, from `read`, for a codec that is not decoded here; HostileFile for a file that shrinks.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        shape = place.info.shape
+        self.shape = (int(np.prod(shape[:-1])), shape[-1]) if len(shape) > 1 else (1, place.info.n_elements)
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        """Rows in canonical order, a norm's 1 added."""
+        if not self._has_rows_of_bytes:
+            whole = self._whole
+            return Rows(whole.values[rows], _taken(whole.allowance, rows))
+        raw = self._bytes(rows)
+        codec = self.place.info.codec
+        values = quants.codec(codec).decode(raw, (raw.shape[0], self.shape[1]))
+        return self._offset(Rows(values, allowance(codec, raw, values)))
+
+    def values(self, rows: slice | np.ndarray) -> np.ndarray:
+        """float32 [n, columns]: the decoded values alone."""
+        if not self._has_rows_of_bytes:
+            return self._whole.values[rows]
+        raw = self._bytes(rows)
+        found = quants.codec(self.place.info.codec).decode(raw, (raw.shape[0], self.shape[1]))
+        return found + np.float32(self.place.norm_offset) if self.place.norm_offset else found
+
+    def release(self) -> None:
+        """Give up the memory of the file's pages, which have been read."""
+        self.place.file.release(self.place.info.name, 0, self.place.info.n_bytes)
+        vars(self).pop("_whole", None)
+
+    @property
+    def _has_rows_of_bytes(self) -> bool:
+        info = self.place.info
+        if len(info.shape) < 2:
+            return False
+        # every block of apr_q8 is one element, but the tensor's scale stands before them
+        return info.codec != "apr_q8" and self.shape[1] % max(1, quants.codec(info.codec).block_size) == 0
+
+    @cached_property
+    def _whole(self) -> Rows:
+        info, order = self.place.info, self.place.row_order
+        raw = self.place.file.raw(info.name)
+        values = self.place.file.array(info.name)
+        found = Rows(values, allowance(info.codec, raw, values))
+        if order is not None:
+            found = Rows(values[order], _taken(found.allowance, order))
+        shape = self.shape
+        allowed = Allowance(*(p.reshape(shape) if p.ndim else p for p in _parts(found.allowance)))
+        return self._offset(Rows(found.values.reshape(shape), allowed))
+
+    def _bytes(self, rows: slice | np.ndarray) -> np.ndarray:
+        info, order = self.place.info, self.place.row_order
+        table = self.place.file.raw(info.name).reshape(self.shape[0], -1)
+        return table[rows] if order is None else table[order[rows]]
+
+    def _offset(self, rows: Rows) -> Rows:
+        if not self.place.norm_offset:
+            return rows
+        values = rows.values + np.float32(self.place.norm_offset)
+        return Rows(values, _widened(rows.allowance, np.abs(values) * _SUM_ERROR))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """What was done to a tensor: transposed, then cut into another shape, then rows and columns chosen, then multiplied,
+    then added to.
+
+    rows, columns:  int64: row i is the original's row rows[i]; None leaves them
+    factor:         a number, float32 [rows, 1] or float32 [1, columns]
+    offset:         a number
+    """
+
+    is_transposed: bool = False
+    shape: tuple[int, int] | None = None
+    rows: np.ndarray | None = None
+    columns: np.ndarray | None = None
+    factor: float | np.ndarray = 1.0
+    offset: float = 0.0
+
+
+class Transformed:
+    """A tensor as it would be after a transform; its rounding is transformed with it."""
+
+    def __init__(self, original: Readable, transform: Transform) -> None:
+        is_moved = transform.is_transposed or transform.shape is not None
+        self.original = _Turned(original, transform) if is_moved else original
+        self.transform = transform
+        rows, columns = self.original.shape
+        t = transform
+        self.shape = (rows if t.rows is None else t.rows.size, columns if t.columns is None else t.columns.size)
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        """Rows of the result."""
+        t = self.transform
+        found = self.original.read(rows if t.rows is None else t.rows[rows])
+        if t.columns is not None:
+            columns = t.columns
+            allowed = (p[:, columns] if p.ndim else p for p in _parts(found.allowance))
+            found = Rows(found.values[:, columns], Allowance(*allowed))
+        is_vector = isinstance(t.factor, np.ndarray)
+        factor = np.float32(t.factor) if not isinstance(t.factor, np.ndarray) else t.factor
+        if is_vector and factor.shape[0] > 1:
+            factor = factor[rows]
+        if is_vector or t.factor != 1.0:
+            found = _multiplied(found, factor)
+        if t.offset:
+            values = found.values + np.float32(t.offset)
+            found = Rows(values, _widened(found.allowance, np.abs(values) * _SUM_ERROR))
+        return found
+
+
+class _Turned:
+    """A matrix along its other side, or in another shape. It is held whole."""
+
+    def __init__(self, original: Readable, transform: Transform) -> None:
+        whole = original.read(slice(0, original.shape[0]))
+        parts = [whole.values, *(np.broadcast_to(part, whole.values.shape) for part in _parts(whole.allowance))]
+        if transform.is_transposed:
+            parts = [part.T for part in parts]
+        if transform.shape is not None:
+            parts = [part.reshape(transform.shape) for part in parts]
+        values, *allowed = (np.ascontiguousarray(part) for part in parts)
+        self.shape: tuple[int, int] = values.shape
+        self._whole = Rows(values, Allowance(*allowed))
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        return Rows(self._whole.values[rows], _taken(self._whole.allowance, rows))
+
+
+def chunks(shape: tuple[int, int]) -> list[slice]:
+    """Runs of rows of about CHUNK_ELEMENTS elements."""
+    step = max(1, CHUNK_ELEMENTS // max(1, shape[1]))
+    return [slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step)]
+
+
+def first_rows(tensor: Tensor, n_rows: int) -> Readable:
+    """The tensor without the rows behind the first `n_rows`."""
+    return tensor if n_rows == tensor.shape[0] else _Head(tensor, n_rows)
+
+
+def certain(tensor: Readable) -> Readable:
+    """The tensor as if its values were the original's: no rounding of its own is allowed for."""
+    return _Certain(tensor)
+
+
+class _Certain:
+    """Something without rounding."""
+
+    def __init__(self, original: Readable) -> None:
+        self.original = original
+        self.shape = original.shape
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        zero = np.zeros((), dtype=np.float32)
+        return Rows(self.original.read(rows).values, Allowance(zero, zero, zero))
+
+
+class _Head:
+    """The first rows of something."""
+
+    def __init__(self, original: Readable, n_rows: int) -> None:
+        self.original = original
+        self.shape = (n_rows, original.shape[1])
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        return self.original.read(rows)
+
+
+def _multiplied(rows: Rows, factor: np.ndarray | np.float32) -> Rows:
+    half, below, above = (part * np.abs(factor) for part in _parts(rows.allowance))
+    below, above = np.where(factor < 0, above, below), np.where(factor < 0, below, above)
+    values = rows.values * factor
+    # the factor is estimated from the tensors: its last digits are not the true ones
+    return Rows(values, _widened(Allowance(half, below, above), np.abs(values) * np.float32(1e-6)))
+
+
+def _widened(allowed: Allowance, by: np.ndarray) -> Allowance:
+    return replace(allowed, below=allowed.below + by, above=allowed.above + by)
+
+
+def _parts(allowed: Allowance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return allowed.half, allowed.below, allowed.above
+
+
+def _taken(allowed: Allowance, rows: slice | np.ndarray) -> Allowance:
+    return Allowance(*(part[rows] if part.ndim else part for part in _parts(allowed)))
