@@ -4,14 +4,17 @@ Every codec holds a value as a point of a grid. Quantisers take the nearest poin
 original lies within half a step; where the value is the grid's first or last point the original may lie beyond it. The
 bound is computed from each block's own scales, with three allowances:
 
-  half a step     of the block; wider where the quantiser fits the scale after it has chosen the points (`fit`)
+  half a step     of the block. With an importance matrix ggml fits the scales of Q4_0 Q4_1 Q5_0 Q5_1 after it has
+                  chosen the points, and points are then not the nearest ones: a quarter of a step more (`fit`), and
+                  `refitted` says that whole blocks may be off by a scale of their own, which the judge looks into
   precision       the scale is itself rounded: to F16 (half a unit in its last place, times the quant), and in K-quants
                   to 4, 6 or 8 bits of the super-block's scale, which moves only the ends of the range
-  clipping        beyond the ends, a share of the range (`clip`): quantisers that weigh elements give up the unimportant
+  clipping        beyond the ends, the super-block's widest range (`clip`): quantisers that weigh elements give up the
+                  unimportant. Only originals that lie outside may be cut off, and only to the end that is nearer
 
 `fit` and `clip` were measured with gguf-py (Q4_0 Q4_1 Q5_0 Q5_1 Q8_0: plain rounding) and with llama.cpp's
 `ggml_quantize_chunk` over normal, heavy-tailed, shifted and sparse rows, without an importance matrix and with matrices
-of ones, squared normals and log-normals up to sigma 3; benchmarks/weight_bounds.py repeats the measurement.
+of ones, squared normals and log-normals up to sigma 3: the tests repeat the measurement.
 """
 
 from __future__ import annotations
@@ -44,11 +47,13 @@ class Allowance:
 
     half:          float32, half a step: what plain rounding explains; its square over 3 is the mean square of the error
     below, above:  float32; all three have the shape of the values, or one that spreads over them
+    refitted:      consecutive elements whose scale may have been fitted anew after their quants were chosen; 0 for none
     """
 
     half: np.ndarray
     below: np.ndarray
     above: np.ndarray
+    refitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,15 @@ class _Grid:
 
     lo, step:   the first point, and the distance of two
     slack:      of every element, from the precision of the scale
-    overshoot:  beyond both ends
+    lost:       beyond both ends, from the precision of the scale
+    overshoot:  beyond both ends, from that and from clipping
     """
 
     lo: np.ndarray
     hi: np.ndarray
     step: np.ndarray
     slack: np.ndarray
+    lost: np.ndarray
     overshoot: np.ndarray
 
 
@@ -74,8 +81,9 @@ class _Rule:
     group:  elements that share a step
     least, most:  the range of its quants
     fit:    steps beyond the half by which an element inside the range may be off
-    clip:   share of the range by which an original may lie outside it
+    clip:   share of the block's widest range by which an original may lie outside its group's
     grid:   reads the grid from uint8 [n_blocks, block_bytes]
+    unit:   error of a sub-block's scale in units of the super-block's: half, and what a weighted fit moves it
     """
 
     group: int
@@ -84,6 +92,7 @@ class _Rule:
     fit: float
     clip: float
     grid: Callable[[np.ndarray, _Rule], _Grid]
+    unit: float = 0.75
 
 
 def is_block_codec(codec: str) -> bool:
@@ -131,17 +140,22 @@ def _on_grid(grid: _Grid, values: np.ndarray, rule: _Rule) -> Allowance:
     touch = grid.step * np.float32(_TOUCHING)
     below = inside + grid.overshoot * (groups <= grid.lo + touch)
     above = inside + grid.overshoot * (groups >= grid.hi - touch)
-    half = np.broadcast_to(grid.step * np.float32(0.5), groups.shape)
+    # a group without a step holds one value: what it stood for is anything that was too small for a scale
+    half = np.where(grid.step > 0, grid.step * np.float32(0.5), grid.lost)
+    half = np.broadcast_to(half, groups.shape)
     shape = values.shape
-    return Allowance(*(part.reshape(-1)[: flat.size].reshape(shape) for part in (half, below, above)))
+    parts = (part.reshape(-1)[: flat.size].reshape(shape) for part in (half, below, above))
+    return Allowance(*parts, refitted=rule.group if rule.fit else 0)
 
 
 def _made(step: np.ndarray, lo: np.ndarray, rule: _Rule, *, slack: np.ndarray, scale_error: np.ndarray) -> _Grid:
     """A grid of quants `rule.least` .. `rule.most`; `lo` is the value at `rule.least` of a positive step."""
     hi = lo + step * (rule.most - rule.least)
     size = np.abs(step)
-    overshoot = scale_error + size * np.float32(rule.clip * (rule.most - rule.least))
-    made = (np.minimum(lo, hi), np.maximum(lo, hi), size, np.abs(slack), overshoot)
+    # importance may leave any sub-block of a super-block with a range that is too small, up to the widest of them
+    widest = np.broadcast_to(size.max(axis=1, keepdims=True, initial=0), size.shape)
+    overshoot = scale_error + (size > 0) * widest * np.float32(rule.clip * (rule.most - rule.least))
+    made = (np.minimum(lo, hi), np.maximum(lo, hi), size, np.abs(slack), scale_error, overshoot)
     return _Grid(*(np.asarray(part, dtype=np.float32).reshape(-1, 1) for part in made))
 
 
@@ -176,7 +190,7 @@ def _apr_q4(blocks: np.ndarray, rule: _Rule) -> _Grid:
 
 def _tensor(raw: np.ndarray) -> _Grid:
     """apr_q8: one F32 scale for the whole tensor."""
-    step = raw.reshape(-1)[:4].view("<f4").astype(np.float32)
+    step = raw.reshape(-1)[:4].view("<f4").astype(np.float32).reshape(1, 1)
     nothing = np.zeros_like(step)
     return _made(step, step * -127, _RULES["apr_q8"], slack=nothing, scale_error=nothing)
 
@@ -201,16 +215,18 @@ def _nibble_scales(blocks: np.ndarray, rule: _Rule) -> _Grid:
 
 def _of_units(units: np.ndarray, scales: np.ndarray, minima: np.ndarray, rule: _Rule) -> _Grid:
     step, lo = units[:, :1] * scales, -(units[:, 1:] * minima)
-    # half a unit of a scale moves the end of the range by that times the largest quant; half a unit of a minimum, both ends
-    error = np.abs(units[:, :1]) * np.float32(0.5 * rule.most) + np.abs(units[:, 1:]) * np.float32(0.5)
+    # half a unit of a scale moves the end of the range by that times the largest quant; half a unit of a minimum, both
+    # ends; and the units are F16 themselves, which very small weights feel
+    error = np.abs(units) * np.float32(rule.unit) + _half_unit(units) * 70  # of 63, and what the fit moves
+    ends = error[:, :1] * rule.most + error[:, 1:]
     slack = np.zeros_like(step)  # quants are chosen again with the scales as they are stored
-    return _made(step, lo, rule, slack=slack, scale_error=np.broadcast_to(error, step.shape))
+    return _made(step, lo, rule, slack=slack, scale_error=np.broadcast_to(ends, step.shape))
 
 
 def _signed_scales(unit: np.ndarray, scales: np.ndarray, rule: _Rule) -> _Grid:
     step = unit * scales
-    error = np.broadcast_to(np.abs(unit) * np.float32(0.5 * -rule.least), step.shape)
-    return _made(step, step * rule.least, rule, slack=np.zeros_like(step), scale_error=error)
+    error = (np.abs(unit) * np.float32(rule.unit) + _half_unit(unit) * 140) * -rule.least
+    return _made(step, step * rule.least, rule, slack=np.zeros_like(step), scale_error=np.broadcast_to(error, step.shape))
 
 
 def _q3_k(blocks: np.ndarray, rule: _Rule) -> _Grid:
@@ -223,17 +239,17 @@ def _q6_k(blocks: np.ndarray, rule: _Rule) -> _Grid:
 
 
 _RULES: dict[str, _Rule] = {
-    "q4_0": _Rule(32, -8, 7, 0.25, 0.5, _centred),
-    "q4_1": _Rule(32, 0, 15, 0.25, 0.5, _with_minimum),
-    "q5_0": _Rule(32, -16, 15, 0.25, 0.5, _centred),
-    "q5_1": _Rule(32, 0, 31, 0.25, 0.5, _with_minimum),
+    "q4_0": _Rule(32, -8, 7, 0.25, 8.0, _centred),
+    "q4_1": _Rule(32, 0, 15, 0.25, 8.0, _with_minimum),
+    "q5_0": _Rule(32, -16, 15, 0.25, 8.0, _centred),
+    "q5_1": _Rule(32, 0, 31, 0.25, 8.0, _with_minimum),
     "q8_0": _Rule(32, -127, 127, 0.0, 0.0, _centred),
     "q8_k": _Rule(256, -127, 127, 0.0, 0.0, _q8_k),
     "apr_q4": _Rule(32, -8, 7, 0.0, 0.0, _apr_q4),
     "apr_q8": _Rule(1, -127, 127, 0.0, 0.0, _centred),
-    "q2_k": _Rule(16, 0, 3, 0.0, 1.0, _nibble_scales),
-    "q3_k": _Rule(16, -4, 3, 0.0, 1.0, _q3_k),
-    "q4_k": _Rule(32, 0, 15, 0.0, 1.0, _scales_and_minima),
-    "q5_k": _Rule(32, 0, 31, 0.0, 1.0, _scales_and_minima),
-    "q6_k": _Rule(16, -32, 31, 0.0, 1.0, _q6_k),
+    "q2_k": _Rule(16, 0, 3, 0.0, 8.0, _nibble_scales, unit=2.0),
+    "q3_k": _Rule(16, -4, 3, 0.0, 8.0, _q3_k, unit=2.0),
+    "q4_k": _Rule(32, 0, 15, 0.0, 8.0, _scales_and_minima),
+    "q5_k": _Rule(32, 0, 31, 0.0, 8.0, _scales_and_minima),
+    "q6_k": _Rule(16, -32, 31, 0.0, 8.0, _q6_k),
 }

@@ -23,8 +23,10 @@ from apr.parity._weights_rows import Readable, Tensor, certain, first_rows
 
 # a tensor's damage is local if it is in fewer blocks than this share
 _LOCAL = 0.05
-# mean difference in half steps from which values were not rounded to the nearest: honest rounding stays under 0.1
-_BIASED = 0.3
+# mean difference in half steps from which values were not rounded to the nearest: honest rounding stays under 0.25
+_BIASED = 0.5
+# blocks with a scale of their own: from so many in a file on, it was quantised with an importance matrix; share of a tensor
+_LEAST_REFITTED, _MOST_REFITTED = 5, 0.1
 # still the same weights, if badly rounded
 _SAME_WEIGHTS = 0.5
 # tensors without an explanation after which the models are taken for different ones, and no transform is looked for
@@ -71,10 +73,11 @@ def judged(counted: Census, pool: Pool, progress: Callable[[float], None]) -> li
         else:
             measured.append(_measure(match, pool))
     made_from = _is_made_from_reference(measured)
+    is_weighted = sum(one.judgement.n_refitted_blocks for one in measured) >= _LEAST_REFITTED
     rest = []
     for one in measured:
         own = made_from and one.codecs[0] != "f32"
-        if (outcome := _rounded(one, own=own)) is not None:
+        if (outcome := _rounded(one, own=own, is_weighted=is_weighted)) is not None:
             outcomes.append(outcome)
         else:
             rest.append(_again(one, pool) if own and one.judgement.n else one)
@@ -117,19 +120,25 @@ def _is_made_from_reference(measured: Sequence[_Measured]) -> bool:
     return bool(twice) and sum(b.n_beyond_own == 0 for b in twice) * 2 >= len(twice)
 
 
-def _rounded(one: _Measured, *, own: bool) -> Outcome | None:
+def _rounded(one: _Measured, *, own: bool, is_weighted: bool) -> Outcome | None:
     """Exact or rounded; None if rounding does not explain it."""
     b = one.judgement
     if not b.n or b.n_nonfinite:
         return None
     if not b.n_differing:
         return one.outcome("exact", None, "", "", {})
-    if b.n_beyond_own if own else b.n_beyond:
+    n_beyond, n_refitted = (b.n_beyond_own, b.n_refitted_own) if own else (b.n_beyond, b.n_refitted)
+    if n_beyond > n_refitted or (n_refitted and not (is_weighted and _is_scattered(b))):
         return None
     if max(abs(b.bias), abs(b.outward)) > _BIASED and b.n > 1000:
         return None
     is_blocks = any(is_block_codec(codec) for codec in one.codecs)
     return one.outcome("rounded", "drift.quantization" if is_blocks else "drift.precision", "", "is rounded", {})
+
+
+def _is_scattered(b: Judgement) -> bool:
+    """Whether refitted blocks lie here and there: whole rows of them are rows that were scaled."""
+    return b.n_refitted_rows == 0 and b.n_refitted_blocks <= _MOST_REFITTED * b.n / _PLAIN_BLOCK
 
 
 def _explained(counted: Census, rest: Sequence[_Measured], pool: Pool) -> list[Outcome]:

@@ -19,6 +19,10 @@ from apr.parity._weights_rows import Readable, Rows, chunks
 
 # of the projections of a row: two unrelated rows look alike within a tenth with a chance under 1e-6
 N_PROJECTIONS = 32
+# half steps from the line that a block's points follow: one, and the error of the line
+_REFIT = 1.6
+# share of the values beyond the bound from which a tensor is not looked at for refitted blocks: honest ones have 0.01
+_MOST_REFITTED = 0.05
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -29,6 +33,8 @@ class Judgement:
 
     n_beyond:        values that differ by more than both encodings' rounding explains together
     n_beyond_own:    by more than the candidate's rounding explains alone: it was not made from this reference, or wrongly
+    n_refitted, n_refitted_own:  those of them that a scale of their block's own explains; see `_refitted`
+    n_refitted_blocks, n_refitted_rows:  the blocks of these, and the rows most of whose blocks they are
     n_nonfinite:     of the candidate where the reference is finite
     worst:           the largest of (difference - bound), and its row, column, difference, bound, reference value
     first_nonfinite: row and column
@@ -39,6 +45,10 @@ class Judgement:
     n_differing: int = 0
     n_beyond: int = 0
     n_beyond_own: int = 0
+    n_refitted: int = 0
+    n_refitted_own: int = 0
+    n_refitted_blocks: int = 0
+    n_refitted_rows: int = 0
     n_nonfinite: int = 0
     sum_difference2: float = 0.0
     sum_reference2: float = 0.0
@@ -114,10 +124,12 @@ def _measured(c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows, start: int
     half = ours.allowance.half + theirs.allowance.half
     extra = half * np.float32(slack) if slack else np.float32(0)
     up, down = ours.allowance.below + extra, ours.allowance.above + extra
-    n_own = int(np.count_nonzero((difference > up) | (difference < -down)))
+    own = (difference > up) | (difference < -down)
     excess = np.maximum(difference - (up + theirs.allowance.above), -difference - (down + theirs.allowance.below))
     if not is_finite.all():
         excess = np.where(is_finite, excess, np.float32(-np.inf))
+    beyond = excess > 0
+    n_refitted, n_blocks, n_rows = _refitted(beyond, c, r, ours, theirs)
     at = int(np.argmax(excess))
     row, column = divmod(at, r.shape[1])
     worst = float(excess[row, column])
@@ -128,8 +140,12 @@ def _measured(c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows, start: int
     return Judgement(
         n=r.size,
         n_differing=int(np.count_nonzero(d)),
-        n_beyond=int(np.count_nonzero(excess > 0)),
-        n_beyond_own=n_own,
+        n_beyond=int(np.count_nonzero(beyond)),
+        n_beyond_own=int(np.count_nonzero(own)),
+        n_refitted=n_refitted,
+        n_refitted_own=_refitted(own, c, r, ours, theirs)[0],
+        n_refitted_blocks=n_blocks,
+        n_refitted_rows=n_rows,
         n_nonfinite=bad,
         sum_difference2=_dot(d, d),
         sum_reference2=_dot(rf, rf),
@@ -143,6 +159,36 @@ def _measured(c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows, start: int
         worst=(worst, start + row, column, moved, abs(moved) - worst, float(r[row, column])),
         first_nonfinite=first,
     )
+
+
+def _refitted(beyond: np.ndarray, c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows) -> tuple[int, int, int]:
+    """Values beyond the bound that are points chosen by another scale than the block's: (values, blocks, rows).
+
+    ggml's importance-weighted Q4_0 and its kin choose the points by one scale and write another, fitted to the important
+    values (ggml-quants.c, make_qx_quants): the unimportant ones are then off by up to half their size, all of a block by
+    one factor between 1/2 and 3/2. Whether a tensor has such blocks here and there, as honest files do, or everywhere in
+    a row, is for the caller to judge.
+    """
+    side, x, y = (ours, r, c) if ours.allowance.refitted else (theirs, c, r)
+    group = side.allowance.refitted
+    if not group or c.shape[1] % group or not beyond.any() or np.count_nonzero(beyond) > _MOST_REFITTED * beyond.size:
+        return 0, 0, 0
+    marked = beyond.reshape(-1, group)
+    at = np.flatnonzero(marked.any(axis=1))
+    half = np.broadcast_to(ours.allowance.half + theirs.allowance.half, c.shape).reshape(-1, group)[at]
+    x, y = x.reshape(-1, group)[at].astype(np.float64), y.reshape(-1, group)[at].astype(np.float64)
+    inner = (side.allowance.below == side.allowance.above).reshape(-1, group)[at]  # neither end of the grid
+    n = np.maximum(inner.sum(axis=1, keepdims=True), 1)
+    x_mean = (x * inner).sum(axis=1, keepdims=True) / n
+    y_mean = (y * inner).sum(axis=1, keepdims=True) / n
+    slope = ((x - x_mean) * (y - y_mean) * inner).sum(axis=1) / ((x - x_mean) ** 2 * inner).sum(axis=1)
+    left = np.abs(y - y_mean - slope[:, None] * (x - x_mean))
+    fits = ((left <= _REFIT * half) | ~inner).all(axis=1) & (slope > 0.45) & (slope < 1.6)
+    is_fitted = np.zeros(marked.shape[0], dtype=bool)
+    is_fitted[at] = fits
+    by_row = is_fitted.reshape(c.shape[0], -1)
+    mostly = int(np.count_nonzero(by_row.sum(axis=1) * 2 > by_row.shape[1])) if by_row.shape[1] > 1 else 0
+    return int(np.count_nonzero(marked[is_fitted])), int(np.count_nonzero(is_fitted)), mostly
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> float:

@@ -142,7 +142,7 @@ class Transformed:
         if t.columns is not None:
             columns = t.columns
             allowed = (p[:, columns] if p.ndim else p for p in _parts(found.allowance))
-            found = Rows(found.values[:, columns], Allowance(*allowed))
+            found = Rows(found.values[:, columns], Allowance(*allowed))  # blocks are torn apart: no refitting
         is_vector = isinstance(t.factor, np.ndarray)
         factor = np.float32(t.factor) if not isinstance(t.factor, np.ndarray) else t.factor
         if is_vector and factor.shape[0] > 1:
@@ -229,4 +229,4 @@ def _parts(allowed: Allowance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _taken(allowed: Allowance, rows: slice | np.ndarray) -> Allowance:
-    return Allowance(*(part[rows] if part.ndim else part for part in _parts(allowed)))
+    return Allowance(*(part[rows] if part.ndim else part for part in _parts(allowed)), refitted=allowed.refitted)
