@@ -40,7 +40,8 @@ def one(argument: str | None, option: str | None) -> str:
     if text is None:
         if sys.stdin.isatty():
             raise click.UsageError(
-                'no prompt: give it as an argument (apr run MODEL "…"), with --prompt, or on standard input', context
+                f'no prompt: give it as an argument ({context.command_path} MODEL "…"), with --prompt, or on standard input',
+                context,
             )
         try:
             text = sys.stdin.read().removesuffix("\n")  # the line break that echo adds is nobody's prompt

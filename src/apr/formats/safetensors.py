@@ -96,7 +96,7 @@ def read(path: Path) -> SafetensorsFile:
             model.close()  # forget the index: it holds no tensors
             _read_shards(model, main)
         else:
-            model.metadata, model.tensors = _read_weights(model.map(main))
+            model.metadata, model.tensors = read_weights(model.map(main))
         model.documents = _documents.read_documents(main.parent)
     except BaseException:
         model.close()
@@ -189,7 +189,7 @@ def _main_file(folder: Path) -> Path:
     return found[0]
 
 
-def _read_weights(mapped: MappedFile) -> tuple[dict[str, str], dict[str, TensorInfo]]:
+def read_weights(mapped: MappedFile) -> tuple[dict[str, str], dict[str, TensorInfo]]:
     """The metadata, and the tensors in the order of their data, of one file."""
     if mapped.size < 8:
         raise TruncatedFile(mapped.path, f"{mapped.size} bytes, a header's length takes 8", offset=mapped.size)
@@ -270,7 +270,7 @@ def _read_shards(model: SafetensorsFile, path: Path) -> None:
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadMetadata(path, "has no weight_map of tensors to files; give the folder, the weights or their index")
     for shard in _shard_paths(path, weight_map):
-        metadata, tensors = _read_weights(model.map(shard))
+        metadata, tensors = read_weights(model.map(shard))
         if twice := sorted(tensors.keys() & model.tensors.keys()):
             raise DuplicateName(shard, f"tensor {shorten(twice[0])} is in {model.tensors[twice[0]].path.name} as well")
         model.tensors |= tensors
