@@ -134,9 +134,11 @@ def write(
     weights: dict[str, np.ndarray] | None = None,
     *,
     codec: str = "f32",
+    tokenizer: TokenizerSpec | None = None,
 ) -> Path:
     """Write a model into `folder`; the path to open.
 
+    tokenizer:  as long as the configuration's vocabulary; `spec` if there is none
     codec:  of the matrices. Those that gguf-py does not write (q4_k …) take random blocks in the place of `weights`;
             their rows are multiples of 256, as `config(**BLOCKS_OF_256)` makes them
     """
@@ -144,10 +146,12 @@ def write(
     weights = weights or tensors(made)
     folder.mkdir(parents=True, exist_ok=True)
     writer = {"safetensors": _write_safetensors, "gguf": _write_gguf, "apr": _write_apr}[file_format]
-    return writer(folder, made, weights, codec)
+    return writer(folder, made, weights, codec, tokenizer or spec(vocab_size=made.vocab_size))
 
 
-def _write_safetensors(folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], codec: str) -> Path:
+def _write_safetensors(
+    folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], codec: str, tokenizer: TokenizerSpec
+) -> Path:
     from safetensors.numpy import save_file
 
     dtype = {"f32": np.float32, "f16": np.float16}[codec]
@@ -156,7 +160,6 @@ def _write_safetensors(folder: Path, made: ModelConfig, weights: dict[str, np.nd
         folder / "model.safetensors",
         {"format": "pt"},
     )
-    tokenizer = spec(vocab_size=made.vocab_size)
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     documents: dict[str, Any] = {"config.json": config_to_hf(made, torch_dtype="float32") | ids, **to_hf(tokenizer)}
     documents["generation_config.json"] = {"eos_token_id": list(tokenizer.stop_token_ids)}
@@ -165,12 +168,14 @@ def _write_safetensors(folder: Path, made: ModelConfig, weights: dict[str, np.nd
     return folder
 
 
-def _write_gguf(folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], codec: str) -> Path:
+def _write_gguf(
+    folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], codec: str, tokenizer: TokenizerSpec
+) -> Path:
     import gguf
 
     path = folder / "model.gguf"
     architecture = models.for_model_type(made.model_type)
-    keys = config_to_gguf(made) | to_gguf(spec(vocab_size=made.vocab_size))
+    keys = config_to_gguf(made) | to_gguf(tokenizer)
     writer = gguf.GGUFWriter(str(path), keys.pop("general.architecture"))
     for key, value in keys.items():
         _add_key(writer, key, value)
@@ -225,7 +230,9 @@ def _add_key(writer: Any, key: str, value: Any) -> None:
         writer.add_array(key, list(value))
 
 
-def _write_apr(folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], codec: str) -> Path:
+def _write_apr(
+    folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], codec: str, tokenizer: TokenizerSpec
+) -> Path:
     from apr.formats import apr
     from apr.formats._base import Outgoing
 
@@ -234,9 +241,7 @@ def _write_apr(folder: Path, made: ModelConfig, weights: dict[str, np.ndarray], 
     if made.tie_word_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     metadata = {"model_type": made.model_type, "license": None, "data_source": None, "data_license": None}
-    metadata |= (
-        config_to_apr(made) | {"tied_embeddings": made.tie_word_embeddings} | to_apr(spec(vocab_size=made.vocab_size))
-    )
+    metadata |= config_to_apr(made) | {"tied_embeddings": made.tie_word_embeddings} | to_apr(tokenizer)
     names = sorted(weights, key=str.encode)
     outgoing = Outgoing(
         metadata=metadata,
