@@ -1,0 +1,196 @@
+"""What `apr parity` and `apr why` share: two subjects on the command line, the link under test on stderr, the page."""
+
+from __future__ import annotations
+
+import contextlib
+import json as _json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from apr.cli import _progress
+from apr.cli._options import complete_model
+from apr.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from apr.parity._report import ParityReport, WhyReport
+
+RECORD_SCHEMA = "apr.run/1"
+_RECORD_EXITS = {"same": 0, "different": 1, "not_comparable": 5, "cannot_tell": 5}
+_LONGEST_RECORD = 256 * 1024 * 1024  # bytes; a longer file is no record of one run
+_PAGES = (".html", ".htm")
+
+reference_argument = click.argument("reference", metavar="A", shell_complete=complete_model)
+candidate_argument = click.argument("candidate", metavar="B", shell_complete=complete_model)
+html_option = click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report as one HTML page too.",
+)
+fast_option = click.option(
+    "--fast",
+    "activations",
+    flag_value="int8",
+    default="float32",
+    help="Compute with 8-bit activations, as `apr run` does: quicker, and a wider noise floor.",
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn at random.")
+
+
+def check_page(path: Path | None) -> None:
+    """Raise UsageError, before minutes of work, for a page that could not be written, or a file that is no page."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
+        raise UsageError(f"--html {path}: {path.parent} is not a folder; create it first")
+    if path.suffix.lower() not in _PAGES and path.exists():
+        raise UsageError(f"--html {path}: that file is there and is no page; give a name that ends in .html")
+
+
+def fetch(*subjects: str) -> None:
+    """Have every subject's file here, pulled with a bar if it is not. Raises HubError for a name that nobody knows."""
+    from apr import hub
+    from apr.engines._subject import Subject
+
+    with _progress.downloading() as download:
+        for text in subjects:
+            subject = Subject.of(text)
+            if not subject.is_endpoint:
+                hub.resolve(subject.reference, progress=download)
+
+
+def are_records(reference: str, candidate: str) -> bool:
+    """Whether both sides are run records. Raises UsageError if one is and the other is not."""
+    first, second = is_record(reference), is_record(candidate)
+    if first != second:
+        record, other = (reference, candidate) if first else (candidate, reference)
+        raise UsageError(f"{record} is a run record and {other} is not; give two records, or two models")
+    return first
+
+
+def is_record(path: str) -> bool:
+    """Whether a file is a run record, as `apr run --record` keeps it."""
+    file = Path(path)
+    try:
+        if file.suffix.lower() != ".json" or not file.is_file() or file.stat().st_size > _LONGEST_RECORD:
+            return False
+        found = _json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("schema") == RECORD_SCHEMA
+
+
+def parity_of_records(reference: Path, candidate: Path, *, under_test: Sequence[str]) -> ParityReport:
+    """Two kept runs as a report of one link: their figures are its measure."""
+    from apr.parity._link import Finding, LinkResult
+    from apr.parity._report import ParityReport
+    from apr.parity.records import compare_records
+    from apr.reports.json import plain
+
+    started = time.perf_counter()
+    found = compare_records(reference, candidate, under_test=under_test)
+    place = {"position": found.first_divergence} if found.first_divergence is not None else {}
+    findings = (Finding(found.cause, found.sentence, place),) if found.cause and found.verdict == "different" else ()
+    result = LinkResult("generation", found.verdict, found.sentence, {"records": plain(found)}, findings)
+    return ParityReport(
+        str(reference),
+        str(candidate),
+        found.verdict,
+        result.is_benign,
+        (result,),
+        time.perf_counter() - started,
+        _RECORD_EXITS[found.verdict],
+    )
+
+
+@contextlib.contextmanager
+def testing() -> Iterator[Callable[[str, float], None] | None]:
+    """What a comparison reports to: the link under test, and the share of it that is done. None where nobody looks."""
+    if not _progress._is_shown("normal"):
+        yield None
+        return
+    line = _Line()
+    try:
+        yield line.show
+    finally:
+        line.close()
+
+
+def finish(report: ParityReport | WhyReport, said: str, *, as_json: bool, html: Path | None) -> int:
+    """Write the page, print the result; the exit code."""
+    from apr.reports import _parity, json
+
+    if html is not None:
+        from apr.reports import html as pages
+
+        pages.save(report, html)
+    click.echo(json.dumps(report) if as_json else said)
+    if html is not None:
+        sys.stdout.flush()
+        click.echo(_parity.written_line(html), err=True)
+    return report.exit_code
+
+
+class _Line:
+    """One line that says what is being compared, drawn once the work takes long enough to wonder; gone at the end."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + _progress._SHOW_AFTER_S
+        self._bars: Bars | None = None
+        self._task: Any = None
+        self._said = ""
+        self._lock = threading.Lock()  # a link may report from the threads that it works with
+
+    def show(self, phase: str, done: float) -> None:
+        """Say what is being done, and the share of it that is done."""
+        from apr.reports.text import visible
+
+        with self._lock:
+            if time.monotonic() < self._deadline:
+                return
+            name = visible(phase)
+            if os.environ.get("TERM") == "dumb":
+                if name != self._said:
+                    print(f"apr: comparing {name} …", file=sys.stderr)  # noqa: T201 - the terminal can do no more than lines
+                self._said = name
+                return
+            if self._bars is None:
+                self._bars = _stages()
+                self._task = self._bars.add_task(name, total=1.0)
+                self._bars.start()
+            self._bars.update(self._task, description=f"comparing {name}", completed=min(1.0, max(0.0, done)))
+
+    def close(self) -> None:
+        """Wipe the line."""
+        with self._lock:
+            self._deadline = float("inf")
+            if self._bars is not None:
+                self._bars.update(self._task, visible=False)
+                self._bars.stop()
+
+
+def _stages() -> Bars:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    from apr.reports._style import is_coloured
+
+    console = Console(stderr=True, no_color=not is_coloured(sys.stderr), highlight=False)
+    return Progress(
+        SpinnerColumn("line"),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )

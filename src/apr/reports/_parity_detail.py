@@ -1,0 +1,184 @@
+"""What differs in a link, in detail, as text for a person: tokens side by side, a template's diff, figures by regime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from apr.reports._evidence import (
+    Piece,
+    apart,
+    around,
+    interval,
+    marked,
+    number,
+    percent,
+    real,
+    regimes,
+    rendering_diff,
+    rows,
+    token_diff,
+)
+from apr.reports._style import paint
+from apr.reports._table import table
+from apr.reports.text import _plural, visible
+
+if TYPE_CHECKING:
+    from apr.parity._link import LinkResult
+    from apr.reports._evidence import DiffLine
+
+_SHOWN = 5
+_DIFF_LINES = 40
+_TENSORS = 10
+
+
+def detail(result: LinkResult) -> str:
+    """The evidence of a link that differs; empty where its sentences say it all."""
+    if result.link not in _DETAILS:
+        return ""
+    lines = _DETAILS[result.link](result.measure)
+    return "\n".join([paint(result.link, "bold"), *lines]) if lines else ""
+
+
+def _tokens(measure: dict[str, Any]) -> list[str]:
+    found = rows(measure, "differences")
+    lines = []
+    for row in found[:_SHOWN]:
+        diff = token_diff(row)
+        lines += [
+            f"  text       {_cut(marked(str(row.get('text', ''))))}",
+            f"  reference  {_pieces(diff.n_before, diff.reference, diff.n_after_reference, 'green')}",
+            f"  candidate  {_pieces(diff.n_before, diff.candidate, diff.n_after_candidate, 'red')}",
+            "",
+        ]
+    return _ended(lines, len(found), _SHOWN, "text")
+
+
+def _pieces(n_before: int, pieces: Sequence[Piece], n_after: int, style: Any) -> str:
+    shown = [f"… {n_before} equal"] if n_before else []
+    for piece in pieces:
+        said = f"{visible(piece.text)}#{piece.token_id}" if piece.token_id is not None else visible(piece.text)
+        # brackets too: where there is no colour, they still say what differs
+        shown.append(said if piece.is_common else paint(f"[{said}]", style))
+    return "  ".join([*shown, *([f"… {n_after} more"] if n_after else [])])
+
+
+def _template(measure: dict[str, Any]) -> list[str]:
+    found = rows(measure, "differences")
+    lines = []
+    for row in found[:_SHOWN]:
+        name = row.get("conversation")
+        lines.append(f"  conversation {_cut(visible(str(name)))}" if name is not None else "  conversation")
+        diff = rendering_diff(row)
+        lines += [_diff_line(line) for line in diff[:_DIFF_LINES]]
+        if len(diff) > _DIFF_LINES:
+            lines.append(f"    and {len(diff) - _DIFF_LINES} more lines; --json has them all")
+        lines.append("")
+    return _ended(lines, len(found), _SHOWN, "rendering")
+
+
+def _diff_line(line: DiffLine) -> str:
+    if line.sign == "@":
+        return f"    {paint(line.text, 'dim')}"
+    said = f"    {line.sign} {line.text}"
+    return paint(said, "red") if line.sign == "-" else paint(said, "green") if line.sign == "+" else said
+
+
+def _weights(measure: dict[str, Any]) -> list[str]:
+    found = rows(measure, "tensors")
+    if not found:
+        return []
+    cells = [
+        (
+            visible(str(row.get("tensor", ""))),
+            visible(f"{row.get('codec_reference', '–')} → {row.get('codec_candidate', '–')}"),
+            number(row.get("rel_l2")),
+            number(row.get("max_abs")),
+            number(row.get("bound")),
+            visible(str(row.get("cause") or row.get("verdict") or "")),
+        )
+        for row in found[:_TENSORS]
+    ]
+    header = ("TENSOR", "TYPE", "REL L2", "MAX ABS", "BOUND", "WHAT")
+    return _ended(table(header, cells, right=(2, 3, 4)).splitlines(), len(found), _TENSORS, "tensor")
+
+
+def _activations(measure: dict[str, Any]) -> list[str]:
+    bad = [row for row in rows(measure, "slots") if row.get("is_bad")]
+    cells = [
+        (
+            visible(str(row.get("slot", ""))),
+            number(row.get("local")),
+            number(row.get("threshold")),
+            number(row.get("inherited")),
+            number(row.get("cosine")),
+        )
+        for row in bad[:_TENSORS]
+    ]
+    if not cells:
+        return []
+    header = ("SLOT", "LOCAL", "THRESHOLD", "INHERITED", "COSINE")
+    return _ended(table(header, cells, right=(1, 2, 3, 4)).splitlines(), len(bad), _TENSORS, "slot")
+
+
+def _logits(measure: dict[str, Any]) -> list[str]:
+    cells = [
+        (
+            visible(name),
+            str(row.get("n_positions", "–")),
+            number(row.get("kl_mean")),
+            interval(row.get("kl_interval")),
+            number(row.get("kl_p99")),
+            number(row.get("kl_max")),
+            percent(row.get("top1_agreement")),
+            f"{row.get('n_flips', '–')} ({interval(row.get('flips_predicted'))})",
+        )
+        for name, row in regimes(measure)
+    ]
+    if not cells:
+        return []
+    header = ("REGIME", "POSITIONS", "MEAN KL", "INTERVAL", "P99", "MAX", "TOP-1", "FLIPS (PREDICTED)")
+    lines = table(header, cells, right=range(1, 8)).splitlines()
+    if (floor := real(measure, "floor")) is not None:
+        lines.append(f"KL in nats; the reference differs from itself by {number(floor)}")
+    return lines
+
+
+def _generation(measure: dict[str, Any]) -> list[str]:
+    found = apart(measure)
+    lines = []
+    for row in found[:_SHOWN]:
+        place = " ".join(visible(str(row[key])) for key in ("probe", "regime", "mode") if row.get(key) is not None)
+        explained = {True: ", explained by drift and margin", False: ", not explained by drift"}
+        why = explained.get(row.get("is_explained"), "")  # type: ignore[arg-type]
+        lines.append(f"  {place}: apart at token {row.get('first_divergence', '–')}{why}")
+        for side, other, style in (("reference", "candidate", "green"), ("candidate", "reference", "red")):
+            head, tail, cut = around(row.get(f"{side}_text"), row.get(f"{other}_text"))
+            lines.append(f"    {side}  {head}{paint('|' + tail, style)}{cut}")  # type: ignore[arg-type]
+        lines.append("")
+    return _ended(lines, len(found), _SHOWN, "run")
+
+
+def _ended(lines: list[str], n_found: int, n_shown: int, what: str) -> list[str]:
+    """The lines without a last empty one, and how many more there are."""
+    while lines and not lines[-1]:
+        lines.pop()
+    return (
+        [*lines, f"  and {_plural(n_found - n_shown, f'more {what}')}; --json has them all"]
+        if n_found > n_shown
+        else lines
+    )
+
+
+def _cut(text: str, limit: int = 100) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+_DETAILS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+    "template": _template,
+    "tokens": _tokens,
+    "weights": _weights,
+    "activations": _activations,
+    "logits": _logits,
+    "generation": _generation,
+}

@@ -1,0 +1,185 @@
+"""`apr parity` and `apr why` as one HTML file: nothing is fetched, nothing runs, and what models say is text.
+
+Every value that the template shows is escaped, and its invisible characters are made visible first. A content security
+policy forbids scripts and connections, and allows the one style sheet by its hash; so no element has a style of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apr import _atomic
+from apr.parity._link import LINKS
+from apr.reports import _evidence, _html_charts, _html_maps, json
+from apr.reports.text import visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from apr.parity._link import LinkResult
+    from apr.parity._report import ParityReport, WhyReport
+
+# what a page shows of each list; the data in it has all
+LIMITS = {"findings": 50, "texts": 20, "renderings": 10, "tensors": 200, "slots": 50, "runs": 20, "strips": 40}
+_DRAWN = [
+    "renderings",
+    "texts",
+    "tensors",
+    "maps",
+    "bad",
+    "regimes",
+    "plot",
+    "bands",
+    "scatter",
+    "strips",
+    "counts",
+    "runs",
+]
+
+
+def page(report: ParityReport | WhyReport) -> str:
+    """A report as HTML."""
+    from markupsafe import Markup
+
+    style = _style()
+    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+    template = _environment().get_template("_report.html.j2")
+    return template.render(
+        r=report,
+        is_why=hasattr(report, "whys"),
+        title=f"{report.schema.partition('/')[0].replace('.', ' ')}: {report.reference or ''} {report.candidate}",
+        verdict=_evidence.state_of(report),
+        headline=_headline(report),
+        chain=_chain(report),
+        links=report.links,
+        sections=[section for result in report.links if (section := _section(result)) is not None],
+        next_command=_evidence.next_command(report),
+        limits=LIMITS,
+        style=Markup(style),
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        data=Markup(_data(report)),
+    )
+
+
+def save(report: ParityReport | WhyReport, path: Path) -> None:
+    """Write a report to a file, whole or not at all. Raises UsageError for a folder or a link; OSError."""
+    _atomic.write_bytes(path, page(report).encode("utf-8"))
+
+
+def _headline(report: ParityReport | WhyReport) -> str:
+    sentence: str | None = getattr(report, "sentence", None)
+    if sentence is not None:
+        return sentence
+    said = _evidence.verdict_line(report)  # type: ignore[arg-type]
+    return said[:1].upper() + said[1:]
+
+
+def _chain(report: ParityReport | WhyReport) -> list[dict[str, Any]]:
+    """All links of the chain with their states; those not in the report were not asked for."""
+    known = {result.link: result for result in report.links}
+    broken = getattr(report, "link", None)
+    if broken is None:
+        broken = next((r.link for r in report.links if _evidence.state(r) == "different"), None)
+    return [
+        {
+            "link": link,
+            "state": _evidence.state(known[link]) if link in known else "untested",
+            "figure": _evidence.figure(known[link]) if link in known else "not tested",
+            "is_broken": link == broken and _evidence.state_of(report) == "different",
+        }
+        for link in LINKS
+    ]
+
+
+def _section(result: LinkResult) -> dict[str, Any] | None:
+    """What the template draws of a link; None if its sentence says all there is."""
+    measure, rows = result.measure, _evidence.rows
+    drawn: dict[str, Any] = dict.fromkeys(_DRAWN)
+    if result.link == "template":
+        drawn["renderings"] = rows(measure, "differences")
+    elif result.link == "tokens":
+        drawn["texts"] = rows(measure, "differences")
+    elif result.link == "weights":
+        drawn["tensors"] = rows(measure, "tensors")
+    elif result.link == "activations":
+        drawn["maps"] = _html_maps.heat_maps(measure)
+        drawn["bad"] = [row for row in rows(measure, "slots") if row.get("is_bad")]
+    elif result.link == "logits":
+        drawn["regimes"] = _evidence.regimes(measure)
+        drawn["plot"] = _html_charts.kl_plot(measure)
+        drawn["bands"] = _html_charts.bands(measure)
+        drawn["scatter"] = _html_charts.scatter(measure)
+        drawn["strips"] = _html_charts.strips(measure)
+    elif result.link == "generation":
+        drawn["counts"] = _evidence.regimes(measure)
+        drawn["runs"] = _evidence.apart(measure)
+    first, *others = result.findings or (None,)
+    is_first_said = first is not None and first.sentence == result.sentence
+    findings = others if is_first_said else list(result.findings)
+    where = first.where if first is not None and is_first_said else {}
+    if not any(drawn.values()) and not findings and not where:
+        return None
+    return {
+        "result": result,
+        "state": _evidence.state(result),
+        "cause": first.cause if first is not None and is_first_said else None,
+        "where": where,
+        "findings": findings,
+        "measure": measure,
+        **drawn,
+    }
+
+
+def _data(report: ParityReport | WhyReport) -> str:
+    """The report as JSON that can stand inside an element: < > & only as escapes, which mean the same to a parser."""
+    return json.dumps(report).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    made.filters |= {
+        "figure": _evidence.figure,
+        "interval": _evidence.interval,
+        "marked": _evidence.marked,
+        "number": _evidence.number,
+        "percent": _evidence.percent,
+        "rendering_diff": _evidence.rendering_diff,
+        "state": _evidence.state,
+        "token_diff": _evidence.token_diff,
+        "where_rows": _evidence.where_rows,
+    }
+    made.globals |= {
+        "MARKS": _evidence.MARKS,
+        "WORDS": _evidence.WORDS,
+        "around": _evidence.around,
+        "thresholds": _html_maps.thresholds,
+    }
+    return made
+
+
+def _shown(value: object) -> object:
+    """What the template may print: text without characters that cannot be seen, coordinates in tenths."""
+    if hasattr(value, "__html__"):
+        return value
+    if isinstance(value, float):
+        return f"{value:.1f}".removesuffix(".0")
+    return visible(str(value))
+
+
+@cache
+def _style() -> str:
+    return (Path(__file__).parent / "_report.css").read_text(encoding="utf-8")
