@@ -14,7 +14,7 @@ from apr.engines import _prompt
 from apr.engines._base import Activations, Session
 from apr.engines._generate import FinishReason, Generation, PromptCache, Step, StopRule, check_prompt, generate
 from apr.engines._prompt import Prompt, Regime
-from apr.engines._record import RunRecord, TemplateUse, Timings
+from apr.engines._record import RunRecord, TemplateUse, Timings, switches_in_force
 from apr.engines._sampling import Sampling
 from apr.errors import UsageError
 from apr.formats import open_model
@@ -224,12 +224,7 @@ class Run:
             threads=session.threads,
             batch=generation.batch,
             cached_prompt_tokens=generation.cached_prompt_tokens,
-            environment={
-                # that a key was there is recorded, the key is not
-                key: "set" if key.endswith("_KEY") else value
-                for key, value in sorted(os.environ.items())
-                if key.startswith("APR_")
-            },
+            environment=switches_in_force(),
             text=self.text,
             output_token_ids=tuple(step.token_id for step in self.steps),
             steps=tuple(self.steps),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from apr.engines._generate import FinishReason, Step
@@ -85,3 +86,9 @@ class RunRecord:
     finish_reason: FinishReason
     timings: Timings
     schema: str = field(default="apr.run/1")
+
+
+def switches_in_force() -> dict[str, str]:
+    """The `APR_*` variables of the environment, sorted. Of a key (`APR_OPENAI_API_KEY`) only that it is set: records are shared."""
+    found = {name: value for name, value in sorted(os.environ.items()) if name.startswith("APR_")}
+    return {name: "set" if name.endswith("_KEY") else value for name, value in found.items()}

@@ -93,10 +93,9 @@ class _Matrix:
         """int64 and float32 [out_features] twice: the column of each row's entry, and the entry."""
         random = np.random.default_rng(self.seed)
         rows, columns = self.shape
-        made = []
-        for _ in range(2):
-            made += [random.integers(0, columns, rows), random.normal(0.0, _SPREAD, rows).astype(np.float32)]
-        return made[0], made[1], made[2], made[3]
+        left, right = random.integers(0, columns, (2, rows))
+        a, b = random.normal(0.0, _SPREAD, (2, rows)).astype(np.float32)
+        return left, a, right, b
 
 
 class _Weights(Mapping[str, Any]):

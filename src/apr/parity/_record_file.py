@@ -7,7 +7,6 @@ import dataclasses
 import math
 import types
 import typing
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,12 +57,15 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._hints: dict[type[Any], dict[str, Any]] = {}  # a record has thousands of steps
 
     def dataclass(self, kind: type[Any], value: Any, where: str) -> Any:
         """An object as a dataclass, no field missing, none too many."""
         if not isinstance(value, dict):
             raise self._wrong(where or "the record", value, "an object")
-        hints = _hints(kind)
+        if kind not in self._hints:
+            self._hints[kind] = typing.get_type_hints(kind)
+        hints = self._hints[kind]
         names = [field.name for field in dataclasses.fields(kind)]
         prefix = f"{where}." if where else ""
         if missing := [name for name in names if name not in value]:
@@ -131,9 +133,3 @@ class _Reader:
 
     def _wrong(self, where: str, value: Any, expected: str) -> BadMetadata:
         return BadMetadata(self._path, f"{where} is {shorten(value)}, expected {expected}; the record is damaged")
-
-
-@cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    """The types of a dataclass's fields; a record has thousands of steps."""
-    return typing.get_type_hints(kind)
