@@ -25,7 +25,7 @@ def differences(source: ModelConfig, written: ModelConfig) -> list[str]:
     for field in fields(ModelConfig):
         if not field.compare or field.name == "rope_scaling":
             continue
-        before, after = _meaning(source, field.name), _meaning(written, field.name)
+        before, after = meaning(source, field.name), meaning(written, field.name)
         if before != after:
             found.append(f"{field.name} is {before!r} in the source and {after!r} in the written file")
     return found + rope_differences(source, written)
@@ -65,7 +65,7 @@ def notes(source: ModelConfig, written: ModelConfig) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _meaning(config: ModelConfig, name: str) -> Any:
+def meaning(config: ModelConfig, name: str) -> Any:
     """A field's value with its spelling taken off."""
     architecture = models.for_model_type(config.model_type)
     if name == "model_type":
