@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from apr import _folder, hub
 from apr.engines import _prompt
 from apr.engines._base import Activations, Capability, Endpoint, Session, Voice
 from apr.engines._language_model import LanguageModel, default_threads, template_of
-from apr.errors import UsageError
+from apr.errors import AprError, UsageError
 from apr.formats import open_model
 from apr.formats._base import ModelFile
 from apr.models._checkpoint import Checkpoint, Place
@@ -211,10 +211,22 @@ class Subject:
         )
 
     def with_tokenizer(self, other: Subject) -> Subject:
-        """This subject if it had the other's vocabulary, split rule and special ids; its template stays."""
-        return self._altered(
-            {"tokenizer": other.tokenizer, "voice": _OurVoice(other.tokenizer, self.template)}, drop=("language_model",)
-        )
+        """This subject if it had the other's vocabulary, split rule and special ids; its template and its stop ids stay.
+
+        Where its own tokenizer cannot be read, nothing of it can stay.
+        """
+        try:
+            template, stop, spec = self.template, self.stop_token_ids, self.spec
+        except AprError:
+            template, stop, spec = other.template, other.stop_token_ids, other.spec
+        parts = {
+            "spec": replace(other.spec, chat_template=spec.chat_template),
+            "tokenizer": other.tokenizer,
+            "template": template,
+            "stop_token_ids": stop,
+            "voice": _OurVoice(other.tokenizer, template),
+        }
+        return self._altered(parts, drop=("language_model",))
 
     def with_template(self, other: Subject) -> Subject:
         """This subject if its file carried the other's chat template."""
