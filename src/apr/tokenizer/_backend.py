@@ -91,7 +91,7 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 def build_continuation(text: str) -> Tokenizer | None:
     """The tokenizer.json `text` for text that follows a control token, if that is cut differently (`prepend_scheme: first`); else None."""
-    if '"first"' not in text:
+    if '"first"' not in text or '"prepend_scheme"' not in text:  # most vocabularies hold the word "first"
         return None
     document = json.loads(text)
     for part in (document.get("pre_tokenizer"), *((document.get("pre_tokenizer") or {}).get("pretokenizers") or ())):
