@@ -23,7 +23,10 @@ from apr.convert.transcode import Conversion
 from apr.engines._record import RunRecord
 from apr.hub import Pulled
 from apr.models._inspection import Inspection, TensorTable
+from apr.parity._report import ParityReport, WhyReport
 from apr.qa.gate import Report
+from apr.trace.compare import TraceComparison
+from apr.trace.record import Trace
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WIDTH = 96
@@ -32,6 +35,10 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.inspect/1": (Inspection, "`apr inspect --json`"),
     "apr.tensors/1": (TensorTable, "`apr tensors --json`"),
     "apr.validate/1": (Report, "`apr validate --json`"),
+    "apr.trace/1": (Trace, "`apr trace --json`"),
+    "apr.trace-comparison/1": (TraceComparison, "`apr trace --against FILE --json`"),
+    "apr.parity/1": (ParityReport, "`apr parity --json`"),
+    "apr.why/1": (WhyReport, "`apr why --json`"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),
@@ -76,6 +83,40 @@ MEANINGS = {  # of fields whose names say enough for the code, not for a reader 
     "Statistics.max": "largest finite value",
     "Statistics.n_nan": "how many values are NaN",
     "Statistics.n_inf": "how many values are infinite",
+    "*.exit_code": "the status that the command exits with",
+    "TraceHeader.model_format": "gguf, safetensors or apr",
+    "TraceHeader.engine": "what ran the model",
+    "TraceHeader.engine_version": "its version",
+    "TraceHeader.kernel_set": "the arithmetic that was used",
+    "TraceHeader.instruction_set": "the processor's instruction set that it used",
+    "TraceHeader.threads": "threads of the arithmetic",
+    "TraceHeader.prompt_token_ids": "the exact input ids",
+    "Trace.header": "what ran on what",
+    "NonFinite.slot": "its full name",
+    "NonFinite.layer": "null outside of the layers",
+    "TopToken.token_id": "its id",
+    "TopToken.logit": "before any sampling transform",
+    "TraceComparison.reference": "the kept trace that is right by definition",
+    "TraceComparison.candidate": "the trace or model that is judged",
+    "TraceComparison.verdict": "same, different or not_comparable",
+    "TraceComparison.n_positions": "positions that were compared",
+    "TraceComparison.n_different": "slots that are different",
+    "TraceComparison.slots": "every slot that was compared, in the order of the pass; empty if not comparable",
+    "SlotComparison.slot": "its full name",
+    "SlotComparison.layer": "null outside of the layers",
+    "SlotComparison.is_different": "whether position_l2 is over the threshold, or a value is not finite on one side",
+    "ParityReport.reference": "what is right by definition, as it was named",
+    "ParityReport.candidate": "what is compared with it, as it was named",
+    "ParityReport.links": "the links that were asked for, in the order of the chain",
+    "WhyReport.reference": "what is right by definition, as it was named; null for one subject alone",
+    "WhyReport.candidate": "what is compared with it, as it was named",
+    "WhyReport.verdict": "same, different, not_comparable or cannot_tell",
+    "WhyReport.proof": "what putting it right did; null if nothing could be put right",
+    "WhyReport.links": "the links that were looked at, in the order of the chain",
+    "WhyReport.benign": "whether nothing found is a defect",
+    "LinkResult.link": "file, metadata, tokenizer, template, tokens, weights, activations, logits or generation",
+    "LinkResult.verdict": "same, different, not_comparable, cannot_tell or skipped",
+    "Finding.cause": "one of the causes in `apr.parity._causes`",
     "RunRecord.engine": "what ran the model",
     "RunRecord.engine_version": "its version",
     "RunRecord.kernel_set": "the arithmetic that was used",
