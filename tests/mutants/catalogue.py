@@ -9,6 +9,7 @@ from mutants import (
     healthy,
     plant_engine,
     plant_file,
+    plant_generation,
     plant_harness,
     plant_metadata,
     plant_quantization,
@@ -29,6 +30,7 @@ _PLANTERS = (
     plant_weights,
     plant_quantization,
     plant_engine,
+    plant_generation,
     plant_harness,
 )
 # one of each cause and some of the subtle ones, over architectures and containers
@@ -64,6 +66,8 @@ SHORT = (
     "engine.grouped_heads/qwen2/gguf",
     "engine.cache_overwrites/llama/gguf",
     "engine.position/qwen3/gguf",
+    "engine.sampler_drops_the_best/qwen2/safetensors",
+    "engine.stop_ignored/llama/gguf",
     "harness.other_seed/llama/gguf",
 )
 SHORT_HEALTHY = (

@@ -5,7 +5,8 @@ them matters, and any noise flips the arg-max. These twins are random too, and m
 model matters here:
 
 - an untied output head knows a likely successor of each token (`head[successor] = noise + embedding[token]`): a
-  bigram skeleton, which the context overrules at some positions; the median margin is some nats;
+  bigram skeleton, which the context overrules at some positions; the median margin is some nats; the end of turn
+  follows a few of them, so that answers end;
 - a tied head cannot know one; there the sublayers drown the embedding, or each token would predict itself;
 - padding is never predicted, and control tokens are rarely;
 - attention chooses (its scores spread by about 1.5), so that positions, windows and scales matter;
@@ -37,6 +38,7 @@ from tokenizer import trained
 VOCAB_SIZE = 704
 LOGIT_SPREAD = 5.0
 LAYERS = 3
+ENDERS = 24
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
@@ -149,12 +151,19 @@ def _teach(
     table = values["model.embed_tokens.weight"]
     kinds = np.asarray(list(spec.token_types))
     head = values.get("lm_head.weight", table)
-    if head is not table:
-        spoken = np.flatnonzero(np.isin(kinds, (TokenType.NORMAL, TokenType.BYTE)))
-        head[random.permutation(spoken)] += table[spoken] * np.float32(8.0 * LOGIT_SPREAD / made.hidden_size)
-        head *= np.float32(0.5**0.5)
+    strength = np.float32(8.0 * LOGIT_SPREAD / made.hidden_size)
+    spoken = random.permutation(np.flatnonzero(np.isin(kinds, (TokenType.NORMAL, TokenType.BYTE))))
     head[kinds == TokenType.UNUSED] = 0.0
     head[np.isin(kinds, (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED))] *= np.float32(0.5)
+    if head is table:
+        return
+    successor = random.permutation(spoken)
+    head[successor[ENDERS:]] += table[spoken[ENDERS:]] * strength
+    head *= np.float32(0.5**0.5)
+    # tokens that end a sentence have a direction in common, and the end of turn knows it
+    ending = random.standard_normal(made.hidden_size).astype(np.float32)
+    table[spoken[:ENDERS]] += ending
+    head[spec.eos_token_id] = ending * strength
 
 
 def _spread(name: str, shape: tuple[int, ...], made: ModelConfig) -> np.ndarray:

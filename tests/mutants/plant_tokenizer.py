@@ -25,7 +25,7 @@ def real() -> list[Mutant]:
     smol, qwen = "smollm2/gguf", "qwen2.5-coder:0.5b/gguf"
     return [
         *planted("tokenizer.swapped_entries", f"{smol} {qwen}", surgery(_swap("Ġthe", "Ġof")), "tokenizer.vocab", links="tokenizer"),
-        *planted("tokenizer.merges_reordered", qwen, surgery(_swap_merges(3, 400)), "tokenizer.merges", links="tokenizer"),
+        *planted("tokenizer.merges_reordered", qwen, surgery(_swap_merges), "tokenizer.merges", links="tokenizer"),
         *planted("tokenizer.merges_cut", smol, surgery(_cut_merges(0.5)), "tokenizer.merges", links="tokenizer"),
         *planted("tokenizer.pre_renamed", smol, surgery(_rename_pre("qwen2")), "tokenizer.pre", links="tokenizer"),
         *planted("tokenizer.pre_renamed", qwen, surgery(_rename_pre("llama-bpe")), "tokenizer.pre", links="tokenizer"),
@@ -46,7 +46,7 @@ def _vocabulary() -> list[Mutant]:
 
 def _merges() -> list[Mutant]:
     return [
-        *planted("tokenizer.merges_reordered", _BPE, surgery(_swap_merges(1, 60)), "tokenizer.merges", links="tokenizer"),
+        *planted("tokenizer.merges_reordered", _BPE, surgery(_swap_merges), "tokenizer.merges", links="tokenizer"),
         *planted("tokenizer.merges_reversed", "qwen2/gguf llama/safetensors", surgery(_reverse_merges), "tokenizer.merges", links="tokenizer"),
         *planted("tokenizer.merges_cut", _BPE, surgery(_cut_merges(0.5)), "tokenizer.merges", links="tokenizer"),
         *planted("tokenizer.last_merges_lost", "qwen3/gguf qwen3/safetensors", surgery(_cut_merges(0.95)), "tokenizer.merges", links="tokenizer"),
@@ -148,13 +148,15 @@ def _set_tokens(patient: Patient, tokens: list[str]) -> None:
     patient.set_tokens(tokens)
 
 
-def _swap_merges(first: int, second: int) -> Edit:
-    def edit(patient: Patient) -> None:
-        merges = patient.merges()
-        merges[first], merges[second] = merges[second], merges[first]
-        patient.set_merges(merges)
-
-    return edit
+def _swap_merges(patient: Patient) -> None:
+    """Exchange the ranks of two merges that compete for a letter, so that a word of three letters is cut otherwise."""
+    merges = patient.merges()
+    short = [(i, *merge.split(" ")) for i, merge in enumerate(merges[:3000]) if len(merge) == 3]
+    first, second = next(
+        (i, j) for i, a, b in short for j, left, c in short if j > i + 3 and left == b and a != c and not {f"{a} {b}{c}"} & set(merges[:i])
+    )
+    merges[first], merges[second] = merges[second], merges[first]
+    patient.set_merges(merges)
 
 
 def _reverse_merges(patient: Patient) -> None:
