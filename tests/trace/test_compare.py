@@ -105,7 +105,8 @@ def test_other_capture_points_are_refused_unless_those_of_both_are_chosen(
 ) -> None:
     outs = made_of(path, tmp_path / "outs.npz", selection=Selection(("out", "q")))
     found = compared(outs, kept)
-    assert (found.verdict, found.field) == ("not_comparable", "slots") and f"embed in {kept}" in found.sentence
+    assert (found.verdict, found.field) == ("not_comparable", "slots")
+    assert "embed, attn_norm, k, v, q_rope, k_rope, … are on one side only" in found.sentence
     assert compared(kept, outs).field == "slots"
     assert compared(outs, kept, Selection(("out",))).verdict == "same"
 
@@ -192,6 +193,13 @@ def test_zeros_against_something_are_different_and_against_zeros_are_not(kept: P
     assert compared(zeroed, zeroed).verdict == "same"
 
 
+def test_zeros_are_different_however_coarse_the_engines_are(kept: Path, tmp_path: Path) -> None:
+    coarse = changed(kept, tmp_path / "a.npz", unchanged, activations="int8")
+    zeroed = changed(coarse, tmp_path / "b.npz", lambda slot, v: v * 0 if slot == "layers.1.out" else v)
+    found = compared(zeroed, coarse)
+    assert (found.verdict, found.first, found.precision) == ("different", "layers.1.out", "int8")
+
+
 # ---- a model against a kept trace
 
 
@@ -256,5 +264,6 @@ def path_of_small(folder: Path, weights: dict[str, np.ndarray], config: object) 
 
 
 def test_thresholds_come_from_rounding_and_grow_with_depth() -> None:
-    assert threshold(2.0**-24, 0) < threshold(2.0**-24, 3) == 2 * threshold(2.0**-24, 0)
-    assert threshold(2.0**-24, 0) < threshold(2.0**-11, 0) < threshold(2.0**-8, 0) <= 1
+    assert threshold("float32", 3) == 2 * threshold("float32", 0) == 2 * 1024 * 2.0**-24
+    assert threshold("float32", 0) < threshold("float16", 0) < threshold("bfloat16", 0) < 1
+    assert threshold("bfloat16", 10**6) == 0.5

@@ -20,6 +20,12 @@ def test_a_pattern_is_of_the_full_name_or_of_the_name_in_the_layer() -> None:
     assert Selection(("layers.1.*", "embed")).choose_slots(SLOTS) == ["embed", "layers.1.q", "layers.1.q_rope"]
 
 
+def test_a_pattern_with_an_exclamation_mark_leaves_out() -> None:
+    assert Selection(("!q*", "!embed")).choose_slots(SLOTS) == ["final_norm", "logits"]
+    assert Selection(("q*", "!layers.0.*")).choose_slots(SLOTS) == ["layers.1.q", "layers.1.q_rope"]
+    assert Selection(("!ffn_act",)).choose_slots(SLOTS) == SLOTS, "what is not there is left out already"
+
+
 def test_layers_leave_out_what_is_in_none() -> None:
     assert Selection(layers="-1").choose_slots(SLOTS) == ["layers.1.q", "layers.1.q_rope"]
 
@@ -51,5 +57,5 @@ def test_a_pattern_that_matches_nothing_lists_what_there_is() -> None:
 
 
 def test_slots_and_layers_that_never_meet_are_refused() -> None:
-    with pytest.raises(UsageError, match="in none of the chosen layers"):
+    with pytest.raises(UsageError, match="no slot is left"):
         Selection(("embed",), layers="0").choose_slots(SLOTS)

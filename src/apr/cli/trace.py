@@ -39,7 +39,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--slots",
     multiple=True,
     metavar="PATTERN",
-    help="Only these slots, as q_rope, ffn_* or layers.3.*; may be repeated. Shows each with all its figures.",
+    help="Only these slots, as q_rope, ffn_*, layers.3.* or, for all but these, !ffn_*; may be repeated.",
 )
 @click.option("--layers", metavar="LIST", help="Only these layers, as 0,4-6,-1.")
 @click.option("--positions", metavar="LIST", help="Only these positions, as 0,4-6,-1.")
@@ -106,7 +106,8 @@ def command(
         compared = _against(source, against, selection)
         click.echo(json.dumps(compared) if as_json else comparison(compared))
         return compared.exit_code
-    view: View = "all" if is_whole else "slots" if slots else "layers"
+    has_chosen = any(not pattern.startswith("!") for pattern in slots)
+    view: View = "all" if is_whole else "slots" if has_chosen else "layers"
     if source.is_trace:
         found = _kept(source.path, selection)
     else:

@@ -66,12 +66,8 @@ def comparison(result: TraceComparison) -> str:
     if result.field is not None:
         rows.append(("field", result.field))
     else:
-        rows.append(
-            (
-                "allowed",
-                f"relative error from rounding of {result.precision}, {result.roundoff:.2g}, growing with depth",
-            )
-        )
+        errors = f"{result.roundings} rounding errors of {result.precision} ({result.roundoff:.2g} each)"
+        rows.append(("allowed", f"relative L2 up to {errors}, growing as the square root of depth"))
     parts = [f"{paint(visible(result.candidate), 'bold')}\n{facts(rows)}"]
     if result.slots:
         parts.append(_compared_slots(result))

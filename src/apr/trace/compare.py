@@ -23,16 +23,18 @@ from apr.trace.record import TraceHeader, parts_of
 from apr.trace.selection import Selection
 from apr.trace.store import SavedTrace
 
-# Largest relative error of rounding one value, by the words that sessions use: half a unit in the last place
-# (IEEE 754), and for blocks of 8-bit integers half a step of 1/127 of the block's largest value.
-PRECISION = {
-    "float64": 2.0**-53,
-    "float32": 2.0**-24,
-    "float16": 2.0**-11,
-    "bfloat16": 2.0**-8,
-    "int8": 0.5 / 127,
+# By the words that sessions use: the largest relative error of rounding one value, which is half a unit in the last place
+# (IEEE 754), or for blocks of 8-bit integers half a step of 1/127 of the block's largest value; and how many such errors
+# a slot may have come to in the first layer. Sums are taken in float32: where values are no finer than that, they are
+# rounded at each of thousands of additions; where they are coarser, once on their way into a sum.
+ROUNDING = {
+    "float64": (2.0**-53, 1024),
+    "float32": (2.0**-24, 1024),
+    "float16": (2.0**-11, 64),
+    "bfloat16": (2.0**-8, 64),
+    "int8": (0.5 / 127, 64),
 }
-TOLERANCE_FACTOR = 64.0
+MOST_ALLOWED = 0.5
 
 Verdict = Literal["same", "different", "not_comparable"]
 _EXIT_CODES: dict[Verdict, int] = {"same": 0, "different": 1, "not_comparable": 5}
@@ -88,8 +90,9 @@ class TraceComparison:
     sentence:   the verdict in words; for not_comparable, what the two would have to share
     field:      what they do not share, so that nothing was compared; null if they share it all
     differs:    fields of the headers that differ: what this is a comparison of
-    precision:  the coarsest that either side computes with; roundoff: its relative rounding error, which the thresholds
-                come from
+    precision:  the coarsest that either side computes with
+    roundoff:   its relative rounding error; roundings: how many of them a slot of the first layer may have come to, and
+                the square root of the layers before as many times more in a later one
     first:      the first slot of the pass that is different; null if none is
     """
 
@@ -101,6 +104,7 @@ class TraceComparison:
     differs: tuple[str, ...]
     precision: str | None
     roundoff: float | None
+    roundings: int | None
     n_positions: int
     n_different: int
     first: str | None
@@ -185,13 +189,14 @@ def compare_run(
     return _refused(left, right, refusal) if refusal else _compared(left, right, [found[slot] for slot in chosen])
 
 
-def threshold(roundoff: float, n_layers_before: int) -> float:
-    """What the relative error of a slot may be.
+def threshold(precision: str, n_layers_before: int) -> float:
+    """What the relative error of a slot may be, between engines of a precision, or a finer one, behind so many layers.
 
-    roundoff:         of one value, relative
-    n_layers_before:  that its values have gone through
+    Rounding errors are of either sign, so those of n layers add up to the square root of n times those of one. More than
+    `MOST_ALLOWED` is never allowed: at 1 an error is as large as what it is an error of, and zeros would pass.
     """
-    return min(1.0, TOLERANCE_FACTOR * roundoff * math.sqrt(1 + n_layers_before))
+    roundoff, roundings = ROUNDING[precision]
+    return min(MOST_ALLOWED, roundings * roundoff * math.sqrt(1 + n_layers_before))
 
 
 class _Judge:
@@ -199,7 +204,7 @@ class _Judge:
 
     def __init__(self, candidate: _Side, reference: _Side) -> None:
         self._positions = reference.header.positions
-        _, self._roundoff = _precision(candidate.header, reference.header)
+        self._precision = _coarsest(candidate.header, reference.header)
         layers = [layer for layer in (parts_of(slot)[0] for slot in reference.shapes) if layer is not None]
         self._n_layers = max(layers, default=-1) + 1
 
@@ -207,7 +212,7 @@ class _Judge:
         """Two arrays of one shape, [positions, ...]."""
         layer, name = parts_of(slot)
         before = layer if layer is not None else 0 if slot == "embed" else self._n_layers
-        limit = threshold(self._roundoff, before)
+        limit = threshold(self._precision, before)
         n = len(reference)
         a, b = (values.reshape(n, -1).astype(np.float64) for values in (candidate, reference))
         is_finite = np.isfinite(a) & np.isfinite(b)
@@ -269,9 +274,11 @@ def _shapes_differ(candidate: _Side, reference: _Side) -> _Refusal | None:
     ours, theirs = candidate.shapes, reference.shapes
     alone = [slot for slot in (*theirs, *ours) if (slot in theirs) != (slot in ours)]
     if alone:
+        names = list(dict.fromkeys(parts_of(slot)[1] for slot in alone))
+        listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
         where = reference.name if alone[0] in theirs else candidate.name
         return _Refusal(
-            "slots", f"{len(alone)} slots are on one side only, {alone[0]} in {where}; --slots compares those of both"
+            "slots", f"{listed} are on one side only ({alone[0]} in {where}); --slots '!{names[0]}' leaves such out"
         )
     for slot, shape in theirs.items():
         if ours[slot] != shape:
@@ -291,16 +298,15 @@ def _vocabulary_differs(subject: Subject, asked: TraceHeader) -> _Refusal | None
 def _precision_unknown(candidate: _Side, reference: _Side) -> _Refusal | None:
     for side in (candidate, reference):
         for name in ("activations", "kv_cache"):
-            if (said := getattr(side.header, name)) not in PRECISION:
+            if (said := getattr(side.header, name)) not in ROUNDING:
                 return _Refusal(name, f"{side.name} computed in {said!r}, whose rounding is not known here")
     return None
 
 
-def _precision(*headers: TraceHeader) -> tuple[str, float]:
-    """The coarsest precision that any of them computes with, and its rounding error."""
+def _coarsest(*headers: TraceHeader) -> str:
+    """The coarsest precision that any of them computes with."""
     names = [name for one in headers for name in (one.activations, one.kv_cache)]
-    coarsest = max(names, key=PRECISION.__getitem__)
-    return coarsest, PRECISION[coarsest]
+    return max(names, key=lambda name: ROUNDING[name][0])
 
 
 def _differing(a: TraceHeader, b: TraceHeader) -> tuple[str, ...]:
@@ -317,6 +323,7 @@ def _refused(candidate: _Side, reference: _Side, refusal: _Refusal) -> TraceComp
         differs=_differing(candidate.header, reference.header),
         precision=None,
         roundoff=None,
+        roundings=None,
         n_positions=len(reference.header.positions),
         n_different=0,
         first=None,
@@ -327,7 +334,8 @@ def _refused(candidate: _Side, reference: _Side, refusal: _Refusal) -> TraceComp
 
 def _compared(candidate: _Side, reference: _Side, slots: list[SlotComparison]) -> TraceComparison:
     different = [slot for slot in slots if slot.is_different]
-    precision, roundoff = _precision(candidate.header, reference.header)
+    precision = _coarsest(candidate.header, reference.header)
+    roundoff, roundings = ROUNDING[precision]
     verdict: Verdict = "different" if different else "same"
     if different:
         sentence = (
@@ -344,6 +352,7 @@ def _compared(candidate: _Side, reference: _Side, slots: list[SlotComparison]) -
         differs=_differing(candidate.header, reference.header),
         precision=precision,
         roundoff=roundoff,
+        roundings=roundings,
         n_positions=len(reference.header.positions),
         n_different=len(different),
         first=different[0].slot if different else None,

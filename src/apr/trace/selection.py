@@ -17,7 +17,8 @@ _RANGE = re.compile(r"(-?\d{1,9})(?:-(-?\d{1,9}))?")
 class Selection:
     """What to keep; nothing said is everything.
 
-    slots:      patterns with * and ?, of a slot's full name (layers.3.ffn_*) or of its name in the layer (ffn_*)
+    slots:      patterns with * and ?, of a slot's full name (layers.3.ffn_*) or of its name in the layer (ffn_*); one with
+                ! before it leaves out what it matches
     layers:     numbers and ranges with both ends: 0,4-6,-1; negative ones count from the end. What lies outside of the
                 layers is left out
     positions:  likewise
@@ -42,15 +43,19 @@ class Selection:
             wanted = numbers(self.layers, max(layers, default=-1) + 1, what="layer")
             chosen = [slot for slot in chosen if parts_of(slot)[0] in wanted]
         for pattern in self.slots:
-            if not any(_matches(slot, pattern) for slot in found):
-                names = list(dict.fromkeys(parts_of(slot)[1] for slot in found))
-                raise UsageError(
-                    f"no slot is called {pattern!r}; there are {', '.join(names)}, each a name or a pattern"
-                )
-        if self.slots:
-            chosen = [slot for slot in chosen if any(_matches(slot, pattern) for pattern in self.slots)]
+            if not pattern.startswith("!") and not any(_matches(slot, pattern) for slot in found):
+                names = ", ".join(dict.fromkeys(parts_of(slot)[1] for slot in found))
+                raise UsageError(f"no slot is called {pattern!r}; there are {names}, each a name or a pattern")
+        patterns = [pattern for pattern in self.slots if not pattern.startswith("!")] or ["*"]
+        unwanted = [pattern.removeprefix("!") for pattern in self.slots if pattern.startswith("!")]
+        chosen = [
+            slot
+            for slot in chosen
+            if any(_matches(slot, pattern) for pattern in patterns)
+            and not any(_matches(slot, pattern) for pattern in unwanted)
+        ]
         if not chosen:
-            raise UsageError("the chosen slots are in none of the chosen layers; choose others")
+            raise UsageError("no slot is left of those that were chosen; choose other slots or layers")
         return chosen
 
 
