@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 CORE   := $(VENV)/.apr-core
 STAMP  := $(VENV)/.apr-installed
 
-.PHONY: demo test test-all check fuzz bench sanitize wheel docs clean
+.PHONY: demo test test-all check fuzz mutants bench sanitize wheel docs clean
 
 demo: $(CORE)
 	@scripts/demo $(BIN)
@@ -23,6 +23,10 @@ check: $(STAMP)
 
 fuzz: $(STAMP)
 	scripts/fuzz $(BIN)
+
+# defects planted in healthy models: how many are noticed, named and placed; ARGS=--real for the real models
+mutants: $(STAMP)
+	scripts/mutants $(BIN) $(ARGS)
 
 bench: $(STAMP)
 	scripts/bench $(BIN)

@@ -91,7 +91,7 @@ def write(path: Path, text: str, section: str) -> None:
     path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def _HEAD(by: str) -> tuple[str, ...]:  # noqa: N802 - a table's head
+def _HEAD(by: str) -> tuple[str, ...]:
     return (by, "n", "detected", "cause right", "place right", "link right")
 
 
@@ -133,7 +133,11 @@ def _report_one(score: Score, done: int, n: int, *, verbose: bool) -> None:
         print(f"    wanted {score.wanted}\n    said   {score.found}", file=sys.stderr)
         if score.error:
             print("    " + score.error.strip().splitlines()[-3].strip(), file=sys.stderr)
+        for warned in score.warned:
+            print(f"    warned {warned}", file=sys.stderr)
         sys.stderr.flush()
+    elif done % 50 == 0:
+        print(f"{done}/{n}", file=sys.stderr, flush=True)
 
 
 def _judged(cases: Sequence[Mutant | Healthy], folder: Path, jobs: int) -> Iterator[Score]:

@@ -12,7 +12,11 @@ import numpy as np
 from mutants._gguf import Tensor
 from mutants._patient import Patient
 
-_APR_KEYS = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads", "num_key_value_heads": "num_kv_heads"}
+_APR_KEYS = {
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "num_key_value_heads": "num_kv_heads",
+}
 
 
 class AprPatient(Patient):
@@ -23,9 +27,7 @@ class AprPatient(Patient):
 
         with open_model(path) as file:
             self.metadata: dict[str, Any] = json.loads(json.dumps(dict(file.metadata)))
-            self.tensors = {
-                name: Tensor(0, info.shape, file.raw(name).copy()) for name, info in file.tensors.items()
-            }
+            self.tensors = {name: Tensor(0, info.shape, file.raw(name).copy()) for name, info in file.tensors.items()}
             assert {info.codec for info in file.tensors.values()} == {"f32"}
 
     def names(self) -> list[str]:

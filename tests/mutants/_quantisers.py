@@ -23,9 +23,12 @@ def q6_k(values: np.ndarray) -> np.ndarray:
     steps = (d32 * scales)[:, :, None]
     quants = (np.clip(np.round(x / steps), -32, 31) + 32).astype(np.uint8).reshape(-1, 2, 4, 32)
     low = np.concatenate(
-        [(quants[:, :, 0] & 15) | (quants[:, :, 2] & 15) << 4, (quants[:, :, 1] & 15) | (quants[:, :, 3] & 15) << 4], axis=2
+        [(quants[:, :, 0] & 15) | (quants[:, :, 2] & 15) << 4, (quants[:, :, 1] & 15) | (quants[:, :, 3] & 15) << 4],
+        axis=2,
     )
-    high = (quants[:, :, 0] >> 4) | (quants[:, :, 1] >> 4) << 2 | (quants[:, :, 2] >> 4) << 4 | (quants[:, :, 3] >> 4) << 6
+    high = (
+        (quants[:, :, 0] >> 4) | (quants[:, :, 1] >> 4) << 2 | (quants[:, :, 2] >> 4) << 4 | (quants[:, :, 3] >> 4) << 6
+    )
     n = len(x)
     parts = [low.reshape(n, 128), high.reshape(n, 64), scales.view(np.uint8), d32.astype(np.float16).view(np.uint8)]
     return np.concatenate(parts, axis=1).reshape(values.shape[0], -1)

@@ -152,7 +152,7 @@ def _mixed(ward: Ward, pair: Healthy) -> Planted:
     def kind(name: str, shape: tuple[int, ...]) -> str | None:
         if len(shape) != 2:
             return None
-        return "q8_0" if "embd" in name or "output.weight" == name else "q4_0" if "ffn_down" in name else "q5_1"
+        return "q8_0" if "embd" in name or name == "output.weight" else "q4_0" if "ffn_down" in name else "q5_1"
 
     return _encoded(ward, pair, kind)
 
@@ -315,7 +315,9 @@ def _comment_in_template(patient: Patient) -> None:
 
 def _double_quotes(patient: Patient) -> None:
     text = patient.template() or ""
-    patient.set_template(text.replace("message['role']", "message.role").replace("message['content']", 'message["content"]'))
+    patient.set_template(
+        text.replace("message['role']", "message.role").replace("message['content']", 'message["content"]')
+    )
 
 
 def _template_file(patient: Patient) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import traceback
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from mutants.mutant import Answer, Healthy, Mutant, Planted, Ward, agrees
@@ -24,6 +26,7 @@ class Score:
     is_cause_right, is_place_right, is_link_right: False where it was not detected; True for a place that nobody states
     wanted:       cause, place and links that were expected, in words
     error:        the traceback, where the instrument raised
+    warned:       what NumPy or Python warned of on the way; no promise, and not nice
     """
 
     id: str
@@ -39,6 +42,7 @@ class Score:
     found: str
     seconds: float
     error: str = ""
+    warned: tuple[str, ...] = ()
 
 
 @dataclass
@@ -66,8 +70,11 @@ def judge(case: Mutant | Healthy, ward: Ward) -> Score:
     """Plant, ask, score, and clean up. An exception of the instrument is a miss, with its traceback."""
     made = case.plant(ward, case) if isinstance(case, Mutant) else case.make(ward, case)
     try:
-        answer = (made.ask or _why(made))()
-        return score(case, made, answer)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            answer = (made.ask or _why(made))()
+        found = score(case, made, answer)
+        return replace(found, warned=tuple(sorted({_said(w) for w in caught})))
     except Exception as exc:  # noqa: BLE001 - the instrument must answer, whatever was planted
         return _failed(case, exc)
     finally:
@@ -81,7 +88,9 @@ def score(case: Mutant | Healthy, made: Planted, answer: Answer) -> Score:
     alarmed = answer.exit_code != 0 or (answer.verdict == "different" and not answer.benign)
     found = f"{answer.verdict} {answer.cause} in {answer.link} at {_short(answer.where)}: {answer.sentence}"
     if isinstance(case, Healthy):
-        return Score(case.id, case.group, "", False, case.is_real, alarmed, True, True, True, "no alarm", found, answer.seconds)
+        return Score(
+            case.id, case.group, "", False, case.is_real, alarmed, True, True, True, "no alarm", found, answer.seconds
+        )
     place = {**case.where, **made.where}
     return Score(
         id=case.id,
@@ -141,6 +150,10 @@ def as_json(one: Score) -> dict[str, Any]:
     return asdict(one)
 
 
+def _said(warning: warnings.WarningMessage) -> str:
+    return f"{Path(warning.filename).name}:{warning.lineno}: {warning.message}"
+
+
 def _why(made: Planted) -> Any:
     from apr.parity.why import why
 
@@ -164,9 +177,23 @@ def _failed(case: Mutant | Healthy, exc: Exception) -> Score:
     found = f"raised {type(exc).__name__}: {exc}"
     text = "".join(traceback.format_exception(exc))
     if isinstance(case, Healthy):
-        return Score(case.id, case.group, "", False, case.is_real, True, False, False, False, "no alarm", found, 0.0, text)
+        return Score(
+            case.id, case.group, "", False, case.is_real, True, False, False, False, "no alarm", found, 0.0, text
+        )
     return Score(
-        case.id, case.group, case.cause, True, case.is_real, False, False, False, False, " | ".join(sorted(case.causes)), found, 0.0, text
+        case.id,
+        case.group,
+        case.cause,
+        True,
+        case.is_real,
+        False,
+        False,
+        False,
+        False,
+        " | ".join(sorted(case.causes)),
+        found,
+        0.0,
+        text,
     )
 
 

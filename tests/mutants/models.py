@@ -7,7 +7,8 @@ model matters here:
 - an untied output head knows a likely successor of each token (`head[successor] = noise + embedding[token]`): a
   bigram skeleton, which the context overrules at some positions; the median margin is some nats; the end of turn
   follows a few of them, so that answers end;
-- a tied head cannot know one; there the sublayers drown the embedding, or each token would predict itself;
+- with a tied head each token would predict itself; there the final norm's signs vary, and tokens are paired under them:
+  each is a likely successor of the other;
 - padding is never predicted, and control tokens are rarely;
 - attention chooses (its scores spread by about 1.5), so that positions, windows and scales matter;
 - every sublayer adds a fair share to the residual stream, so that each tensor matters;
@@ -129,8 +130,10 @@ def weights(variant: str, *, seed: int = 0) -> dict[str, np.ndarray]:
     values = {}
     for name, shape in expected_tensors(made).items():
         if name.endswith("norm.weight"):
-            factor = _NORMS.get(name.split(".")[-2], 1.0) * (1.0 + 0.25 * random.standard_normal(shape))
-            drawn = factor - offset
+            drawn = _norm_size(name, made) * (1.0 + 0.25 * random.standard_normal(shape))
+            if name == "model.norm.weight" and made.tie_word_embeddings:
+                drawn *= random.choice((-1.0, 1.0), shape)
+            drawn -= offset
         elif name.endswith("bias"):
             drawn = 0.2 * random.standard_normal(shape)
         else:
@@ -140,13 +143,13 @@ def weights(variant: str, *, seed: int = 0) -> dict[str, np.ndarray]:
     return values
 
 
-# Gemma adds normalised outputs to embeddings of size LOGIT_SPREAD: they must not drown in them
-_NORMS = {"post_feedforward_layernorm": 5.5}
+def _norm_size(name: str, made: ModelConfig) -> float:
+    """Gemma adds normalised outputs to embeddings of size LOGIT_SPREAD: they must not drown in them."""
+    is_added = made.model_type == "gemma3_text" and name.split(".")[-2].startswith("post_")
+    return 2.3 if is_added else 1.0
 
 
-def _teach(
-    values: dict[str, np.ndarray], made: ModelConfig, spec: TokenizerSpec, random: np.random.Generator
-) -> None:
+def _teach(values: dict[str, np.ndarray], made: ModelConfig, spec: TokenizerSpec, random: np.random.Generator) -> None:
     """The successors, and what is not to be predicted, in place."""
     table = values["model.embed_tokens.weight"]
     kinds = np.asarray(list(spec.token_types))
@@ -156,6 +159,11 @@ def _teach(
     head[kinds == TokenType.UNUSED] = 0.0
     head[np.isin(kinds, (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED))] *= np.float32(0.5)
     if head is table:
+        first, second = spoken[0 : len(spoken) // 2], spoken[len(spoken) // 2 :][: len(spoken) // 2]
+        signs = np.sign(
+            values["model.norm.weight"] + architectures.for_model_type(made.model_type).Model.HF_NORM_OFFSET
+        )
+        table[second] = np.float32(0.7) * (table[second] + signs * table[first])
         return
     successor = random.permutation(spoken)
     head[successor[ENDERS:]] += table[spoken[ENDERS:]] * strength
@@ -176,8 +184,7 @@ def _spread(name: str, shape: tuple[int, ...], made: ModelConfig) -> np.ndarray:
     if "qkv_proj" in name:
         q_and_k = (made.num_attention_heads + made.num_key_value_heads) * made.head_dim
         return np.where(np.arange(shape[0]) < q_and_k, 1.4, 1.0) * fan_in
-    output = 1.3 if made.tie_word_embeddings else 0.7
-    gains = {"q_proj": 1.4, "k_proj": 1.4, "o_proj": output, "down_proj": 1.2 * output}
+    gains = {"q_proj": 1.4, "k_proj": 1.4, "o_proj": 0.7, "down_proj": 0.85}
     return np.full(shape[0], gains.get(name.split(".")[-2], 1.0) * fan_in)
 
 

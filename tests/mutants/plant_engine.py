@@ -11,7 +11,18 @@ from apr.engines._base import Rows, Session
 from apr.models._config import ModelConfig
 from apr.models._decoder import Span, Tap, no_tap
 from mutants import _engines
-from mutants._engines import Loader, Wrapped, in_slots, loader, spoiled, with_batch, with_cache, with_config, with_model, with_op
+from mutants._engines import (
+    Loader,
+    Wrapped,
+    in_slots,
+    loader,
+    spoiled,
+    with_batch,
+    with_cache,
+    with_config,
+    with_model,
+    with_op,
+)
 from mutants.mutant import Mutant, Plant, Planted, Ward, planted
 
 _LINKS = "activations logits generation"
@@ -108,7 +119,9 @@ def _caches() -> list[Mutant]:
     return [
         mutant
         for name, (kind, sites) in caches.items()
-        for mutant in planted(f"engine.{name}", sites, _engine(spoiled(with_cache(kind))), "engine.kv_cache", links=_LINKS)
+        for mutant in planted(
+            f"engine.{name}", sites, _engine(spoiled(with_cache(kind))), "engine.kv_cache", links=_LINKS
+        )
     ]
 
 
@@ -132,7 +145,9 @@ def _op(
     reason: str = "",
     needs_place: bool = True,
 ) -> list[Mutant]:
-    return planted(name, sites, _engine(load), causes, where={"slot": slot} if needs_place else None, links=_LINKS, reason=reason)
+    return planted(
+        name, sites, _engine(load), causes, where={"slot": slot} if needs_place else None, links=_LINKS, reason=reason
+    )
 
 
 def _engine(load: Loader) -> Plant:
@@ -209,7 +224,9 @@ def _no_residual(self: Any, layer: int, x: np.ndarray, batch: Any, tap: Tap) -> 
 
 
 def _scaled_in(wanted: int) -> Callable[..., np.ndarray]:
-    def change(attention: Callable[..., np.ndarray], layer: int, q: Any, k: Any, v: Any, *, scale: float, **how: Any) -> np.ndarray:
+    def change(
+        attention: Callable[..., np.ndarray], layer: int, q: Any, k: Any, v: Any, *, scale: float, **how: Any
+    ) -> np.ndarray:
         return attention(layer, q, k, v, scale=scale * (1.5 if layer == wanted else 1.0), **how)
 
     return change
@@ -226,7 +243,9 @@ def _wrong_groups(attention: Callable[..., np.ndarray], layer: int, q: Any, k: A
 
 
 def _window(change_by: int | None) -> Callable[..., np.ndarray]:
-    def change(attention: Callable[..., np.ndarray], layer: int, q: Any, k: Any, v: Any, *, window: int | None, **how: Any) -> np.ndarray:
+    def change(
+        attention: Callable[..., np.ndarray], layer: int, q: Any, k: Any, v: Any, *, window: int | None, **how: Any
+    ) -> np.ndarray:
         changed = None if window is None or change_by is None else window + change_by
         return attention(layer, q, k, v, window=changed, **how)
 

@@ -84,5 +84,3 @@ def _asked(first: Subject, second: Subject, question: dict[str, Any], other: dic
         sentence=found.sentence,
         seconds=time.perf_counter() - started,
     )
-
-

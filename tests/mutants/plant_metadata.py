@@ -99,11 +99,21 @@ def _missing() -> list[Mutant]:
 
 def _changed(key: str, value: Any, sites: str, *, name: str = "", keys: frozenset[str] | None = None) -> list[Mutant]:
     place = {"key": keys or key}
-    return planted(f"metadata.{name or key}", sites, surgery(_set(key, value)), "metadata.value", where=place, links="metadata")
+    return planted(
+        f"metadata.{name or key}", sites, surgery(_set(key, value)), "metadata.value", where=place, links="metadata"
+    )
 
 
 def _gone(key: str, sites: str) -> list[Mutant]:
-    return planted(f"metadata.{key}_gone", sites, surgery(_drop(key)), _GONE, where={"key": key}, links="metadata", reason=_GONE_BECAUSE)
+    return planted(
+        f"metadata.{key}_gone",
+        sites,
+        surgery(_drop(key)),
+        _GONE,
+        where={"key": key},
+        links="metadata",
+        reason=_GONE_BECAUSE,
+    )
 
 
 def _set(key: str, value: Any) -> Edit:

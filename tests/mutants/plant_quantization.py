@@ -82,7 +82,15 @@ def real() -> list[Mutant]:
 
 
 def _in(
-    name: str, sites: str, codec: str, tensor: str, blocks: Blocks | None, causes: str, *, reason: str = "", edit: Edit | None = None
+    name: str,
+    sites: str,
+    codec: str,
+    tensor: str,
+    blocks: Blocks | None,
+    causes: str,
+    *,
+    reason: str = "",
+    edit: Edit | None = None,
 ) -> list[Mutant]:
     """Change the blocks of one tensor. blocks: is given uint8 [rows, n, bytes of a block], to change in place, and the GGML type."""
 
@@ -94,7 +102,16 @@ def _in(
         blocks(rows, part.kind)
         patient.put_rows(tensor, rows)
 
-    return planted(name, sites, surgery(edit or change), causes, where={"tensor": tensor}, links="weights", reason=reason, codec=codec or "f32")
+    return planted(
+        name,
+        sites,
+        surgery(edit or change),
+        causes,
+        where={"tensor": tensor},
+        links="weights",
+        reason=reason,
+        codec=codec or "f32",
+    )
 
 
 def _add_to_bytes(blocks: np.ndarray, kind: int) -> None:

@@ -28,7 +28,13 @@ def mutants() -> list[Mutant]:
 def real() -> list[Mutant]:
     """Those of the real models."""
     return [
-        *planted("stop.extra_newline", "smollm2/gguf qwen2.5-coder:0.5b/gguf", surgery(_extra_only("Ċ")), "stop.extra", links=_LINKS),
+        *planted(
+            "stop.extra_newline",
+            "smollm2/gguf qwen2.5-coder:0.5b/gguf",
+            surgery(_extra_only("Ċ")),
+            "stop.extra",
+            links=_LINKS,
+        ),
     ]
 
 

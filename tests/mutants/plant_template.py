@@ -116,7 +116,9 @@ def _no_default_system(patient: Patient) -> None:
 
 def _no_system(patient: Patient) -> None:
     text = patient.template() or ""
-    patient.set_template(text.replace("for message in messages %}", "for message in messages if message['role'] != 'system' %}"))
+    patient.set_template(
+        text.replace("for message in messages %}", "for message in messages if message['role'] != 'system' %}")
+    )
 
 
 def _no_generation(patient: Patient) -> None:

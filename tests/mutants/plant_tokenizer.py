@@ -96,7 +96,9 @@ def _beginning() -> list[Mutant]:
 
 
 def _padding() -> list[Mutant]:
-    shifted = "padding before the special tokens moves their ids: seen from the tokens, it is the vocabulary that differs"
+    shifted = (
+        "padding before the special tokens moves their ids: seen from the tokens, it is the vocabulary that differs"
+    )
     return [
         *planted("tokenizer.padding_shifted", "qwen2/gguf llama/gguf mistral/apr gemma3_text/gguf", surgery(_shift_padding), "tokenizer.padding tokenizer.vocab", links="tokenizer", reason=shifted),
         *planted("tokenizer.padding_short", "qwen2/gguf qwen3/apr", surgery(_short_padding), "tokenizer.padding tokenizer.vocab", links="tokenizer",
@@ -153,7 +155,10 @@ def _swap_merges(patient: Patient) -> None:
     merges = patient.merges()
     short = [(i, *merge.split(" ")) for i, merge in enumerate(merges[:3000]) if len(merge) == 3]
     first, second = next(
-        (i, j) for i, a, b in short for j, left, c in short if j > i + 3 and left == b and a != c and not {f"{a} {b}{c}"} & set(merges[:i])
+        (i, j)
+        for i, a, b in short
+        for j, left, c in short
+        if j > i + 3 and left == b and a != c and not {f"{a} {b}{c}"} & set(merges[:i])
     )
     merges[first], merges[second] = merges[second], merges[first]
     patient.set_merges(merges)
@@ -193,7 +198,12 @@ def _rename_pre(name: str) -> Edit:
 def _cut_as_gpt2(patient: SafetensorsPatient) -> None:
     """tokenizer.json with ByteLevel's own regex, GPT-2's, in the place of the model's."""
     before = json.dumps(patient.tokenizer["pre_tokenizer"])
-    patient.tokenizer["pre_tokenizer"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    patient.tokenizer["pre_tokenizer"] = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     assert json.dumps(patient.tokenizer["pre_tokenizer"]) != before
 
 
@@ -297,5 +307,3 @@ def _resize(patient: Patient, change: int) -> None:
     types = patient.parts.get("tokenizer.ggml.token_type")
     patient.parts.set("tokenizer.ggml.token_type", [*types[: len(types) + min(0, change)], *(5 for _ in more)])
     patient.set_tokens([*tokens[: len(tokens) + min(0, change)], *more])
-
-

@@ -24,7 +24,18 @@ _HALVES = "the halves of a fused tensor exchanged are a permutation of its rows,
 
 def mutants() -> list[Mutant]:
     """Those of the twins."""
-    return [*_transposed(), *_permuted(), *_swapped(), *_scaled(), *_offset(), *_zeroed(), *_nonfinite(), *_census(), *_tied(), *_unexplained()]
+    return [
+        *_transposed(),
+        *_permuted(),
+        *_swapped(),
+        *_scaled(),
+        *_offset(),
+        *_zeroed(),
+        *_nonfinite(),
+        *_census(),
+        *_tied(),
+        *_unexplained(),
+    ]
 
 
 def _transposed() -> list[Mutant]:
@@ -125,7 +136,9 @@ def _nonfinite() -> list[Mutant]:
 
 def _census() -> list[Mutant]:
     no_bias = "a bias of zeros is a tensor of zeros, and no bias"
-    extra_bias = "a bias that the model should not have is an extra tensor; some containers say by it that there are biases"
+    extra_bias = (
+        "a bias that the model should not have is an extra tensor; some containers say by it that there are biases"
+    )
     return [
         *planted("weights.bias_missing", "qwen2/gguf qwen2/safetensors qwen2/apr", surgery(_remove(_L1 + "self_attn.k_proj.bias")), "weights.bias_missing", where={"tensor": _L1 + "self_attn.k_proj.bias"}, links="weights"),
         *planted("weights.every_bias_missing", "qwen2/gguf qwen2/safetensors", surgery(_remove_biases), "weights.bias_missing", links="weights"),
@@ -180,7 +193,9 @@ def _one(
         assert how is not None
         patient.change(tensor, how)
 
-    return planted(name, sites, surgery(edit or change), causes, where={"tensor": tensor}, links="weights", reason=reason)
+    return planted(
+        name, sites, surgery(edit or change), causes, where={"tensor": tensor}, links="weights", reason=reason
+    )
 
 
 def _order(n: int) -> np.ndarray:
