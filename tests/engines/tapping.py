@@ -50,7 +50,8 @@ def forced(session: Session, slot: str, token_ids: np.ndarray = TOKEN_IDS) -> np
         if name != slot:
             return value
         noise = np.random.default_rng(zlib.crc32(slot.encode())).standard_normal(value.shape)
-        return (value + 0.5 * noise * value.std()).astype(np.float32)
+        changed: np.ndarray = (value + 0.5 * noise * value.std()).astype(np.float32)
+        return changed
 
     return session.forward([Span(token_ids, session.new_cache())], tap=tap, rows="all")
 

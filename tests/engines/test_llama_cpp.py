@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tiny
-from apr.engines import _llama_graph, _llama_library, _llama_probe
+from apr.engines import _llama_graph, _llama_library
 from apr.engines import llama_cpp as engine
 from apr.engines._alignment import SlotPlace, places
 from apr.engines._base import Activations, Span
@@ -27,10 +27,10 @@ from engines.tapping import LONG_IDS, TOKEN_IDS, all_rows, checkpoint, distance,
 
 pytestmark = pytest.mark.parity
 
-BOUND = 1e-5  # of a slot's largest value, on float32 weights with a float32 cache; measured: 2e-6
-# llama.cpp looks GELU up in a table of float16 (ggml-cpu, ggml_table_gelu_f16); measured: 5e-4
+BOUND = 1e-5  # of a slot's largest value, on float32 weights with a float32 cache; measured: 8e-7
+# llama.cpp looks GELU up in a table of float16 (ggml-cpu, ggml_table_gelu_f16); measured: 6e-4
 GELU_BOUND = 2e-3
-F16_CACHE_BOUND = 2e-3  # keys and values rounded to float16; measured: TODO
+F16_CACHE_BOUND = 5e-3  # keys and values rounded to float16; measured: 1.2e-3
 
 
 def load(path: Path, activations: Activations = "float32") -> LlamaSession:
@@ -70,6 +70,17 @@ def test_every_slot_and_every_intervention_is_as_in_numpy(variant: str, tmp_path
         moved = forced(theirs, slot)
         assert distance(moved, found["logits"]) > 5 * bound(model_type), f"forcing {slot} moves nothing"
         assert distance(moved, forced(ours, slot)) < bound(model_type), slot
+
+
+@pytest.mark.parametrize("model_type", tiny.MODEL_TYPES)
+def test_slots_are_shown_and_forced_beside_the_fused_attention_too(model_type: str, tmp_path: Path) -> None:
+    path = tiny.write(tmp_path, "gguf", tiny.config(model_type))
+    theirs, ours = load(path, "int8"), numpy_session(path)
+    found, expected = slots(theirs), slots(ours)
+    assert {slot: d for slot in found if (d := distance(found[slot], expected[slot])) > F16_CACHE_BOUND} == {}
+    for slot in ("layers.0.k_rope", "layers.1.v", "layers.1.attn"):
+        moved = forced(theirs, slot)
+        assert distance(moved, forced(ours, slot)) < F16_CACHE_BOUND < distance(moved, found["logits"])
 
 
 def test_a_tapped_pass_computes_what_an_untapped_one_does(session: LlamaSession) -> None:
@@ -199,12 +210,20 @@ def test_a_file_that_llama_cpp_refuses_is_an_engine_error_with_its_reason(tmp_pa
 
 
 def test_a_file_that_ends_the_process_ends_only_the_one_that_tries_it(
-    llama: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dies = "import os, sys; print('ggml.c:1: GGML_ASSERT(a) failed', file=sys.stderr); sys.stderr.flush(); os.abort()"
-    monkeypatch.setattr(_llama_probe, "_CHILD", dies)
-    with pytest.raises(EngineError, match=r"ends the process \(SIGABRT\) over this file: .*GGML_ASSERT\(a\) failed"):
-        load(llama)
+    add_key = tiny._add_key
+
+    def add(writer: Any, key: str, value: Any) -> None:
+        add_key(writer, key, ["a"] * tiny.VOCAB_SIZE if key == "tokenizer.ggml.tokens" else value)
+
+    monkeypatch.setattr(tiny, "_add_key", add)
+    ready = checkpoint(tiny.write(tmp_path, "gguf", tiny.config("llama")))
+    for run in (lambda: engine.load(ready, threads=1), lambda: engine.voice(ready)):
+        with pytest.raises(
+            EngineError, match=r"ends the process \(SIGABRT\) over this file: .*GGML_ASSERT\(id_to_token"
+        ):
+            run()
 
 
 def test_what_it_does_not_read_is_refused_with_the_way_out(tmp_path: Path, llama: Path) -> None:
@@ -336,4 +355,4 @@ def test_a_real_file_has_the_logits_of_our_own_engine_but_for_rounded_activation
     theirs, ours = load(ready.file.path), native.load(ready, threads=2, activations="float32")
     token_ids = np.array([1, 4093, 198, 504, 3575, 282, 4649, 314])
     assert theirs.activations == "int8"
-    assert distance(all_rows(theirs, token_ids), all_rows(ours, token_ids)) < 0.05  # measured: TODO
+    assert distance(all_rows(theirs, token_ids), all_rows(ours, token_ids)) < 0.08  # measured: 0.035

@@ -25,10 +25,11 @@ from engines.tapping import LONG_IDS, TOKEN_IDS, all_rows, checkpoint, distance,
 
 pytestmark = pytest.mark.parity
 
-BOUND = 1e-5  # of a slot's largest value: float32 sums in another order; measured: 2e-6
-# of Gemma 3, transformers reads neither layer types nor query scale from GGUF: its defaults are right for the published sizes
+BOUND = 1e-5  # of a slot's largest value: float32 sums in another order; measured: 9e-7
+# of Gemma 3, transformers reads neither layer types nor query scale from GGUF, of Qwen3 not the size of a head: its defaults
+# are those of published models
 GROUPS = [(model_type, "safetensors") for model_type in tiny.MODEL_TYPES]
-GROUPS += [(model_type, "gguf") for model_type in ("llama", "qwen2", "qwen3", "phi3")]
+GROUPS += [(model_type, "gguf") for model_type in ("llama", "qwen2", "phi3")]
 
 
 def load(path: Path, activations: Activations = "float32") -> TransformersSession:
@@ -155,6 +156,14 @@ def test_a_tensor_that_is_missing_is_not_made_up(tmp_path: Path) -> None:
         load(path)
 
 
+def test_a_tensor_of_another_size_is_not_made_up(tmp_path: Path) -> None:
+    made = tiny.config("llama")
+    weights = tiny.tensors(made)
+    weights["model.layers.1.mlp.up_proj.weight"] = np.ones((95, 64), dtype=np.float32)
+    with pytest.raises(EngineError, match=r"random numbers: mismatched keys .*layers\.1\.mlp\.up_proj"):
+        load(tiny.write(tmp_path, "safetensors", made, weights))
+
+
 def test_logits_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     made = tiny.config("llama")
     weights = tiny.tensors(made)
@@ -224,6 +233,7 @@ def test_the_one_generation_runs_on_it(llama: Path, session: TransformersSession
     assert record.output_token_ids == tuple(step.token_id for step in generation.steps)
 
 
+@pytest.mark.slow  # its GGUF reader, not ours, takes half a minute
 @pytest.mark.real
 def test_a_real_gguf_file_has_the_logits_of_our_own_engine(real_model: Callable[[str], Path]) -> None:
     pytest.importorskip("accelerate")

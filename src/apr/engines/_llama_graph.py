@@ -114,7 +114,7 @@ def as_array(raw: np.ndarray, ggml_type: int, ne: Sequence[int], nb: Sequence[in
 
 
 # ggml.h, GGML_TYPE_F32, F16 and BF16
-_DTYPES = {0: np.dtype("<f4"), 1: np.dtype("<f2"), 30: np.dtype("<u2")}
+_DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2"), 30: np.dtype("<u2")}
 
 
 class Watcher:

@@ -6,8 +6,10 @@ here; if it dies, what it said last is the reason. A process is the only wall th
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,6 +31,7 @@ def probe(path: Path, part: Part) -> None:
     child = subprocess.run(
         [sys.executable, "-c", _CHILD, json.dumps(sys.path), str(path), part],
         stdin=subprocess.DEVNULL,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # it would start a debugger on itself, which takes seconds
         capture_output=True,
         check=False,
         encoding="utf-8",
@@ -47,6 +50,10 @@ def probe(path: Path, part: Part) -> None:
 def main() -> None:
     """The child: path and part from the command line; exits with `_REFUSED` and llama.cpp's reason on stdout."""
     path, part = Path(sys.argv[2]), sys.argv[3]
+    with contextlib.suppress(ImportError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # an abort is an answer here, not worth a core file
     llama = library()
     try:
         model = llama.load_model(path, vocab_only=part == "vocabulary")

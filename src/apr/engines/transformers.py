@@ -51,6 +51,7 @@ def load(
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to be told of them; they are refused below
             **options,
         )
     wrong = [f"{kind.replace('_', ' ')} {sorted(map(str, info[kind]))[:3]}" for kind in _WRONG if info.get(kind)]
