@@ -7,7 +7,6 @@ tokenizer as we read it, whatever the engine, so that two engines are asked the 
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from apr.engines import _prompt
 from apr.engines._base import Activations, Session
 from apr.engines._generate import check_prompt
 from apr.engines._prompt import Regime
-from apr.engines._record import TemplateUse
+from apr.engines._record import TemplateUse, switches_in_force
 from apr.engines._sampling import summarize
 from apr.engines._statistics import Statistics
 from apr.engines._subject import Subject
@@ -225,7 +224,7 @@ def header(
         prompt_tokens=prompt_tokens,
         token_ids_sha256=token_ids_sha256(question.token_ids),
         positions=positions,
-        environment={key: value for key, value in sorted(os.environ.items()) if key.startswith("APR_")},
+        environment=switches_in_force(),
     )
 
 
