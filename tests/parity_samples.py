@@ -10,7 +10,9 @@ from apr.parity._link import LINKS, Finding, LinkResult, different, same, undeci
 from apr.parity._report import ParityReport, Proof, WhyReport
 
 SLOTS = ["attn_norm", "q", "k", "v", "q_rope", "k_rope", "attn", "attn_out", "attn_residual", "ffn_norm", "ffn_gate", "ffn_up", "ffn_act", "ffn_swiglu", "ffn_down", "out"]  # fmt: skip
-HOSTILE = "</script><script>document.title='pwned'</script><img src=x onerror=document.title='pwned'>\"'&\x1b[31m\u202e\u200b"
+HOSTILE = (
+    "</script><script>document.title='pwned'</script><img src=x onerror=document.title='pwned'>\"'&\x1b[31m\u202e\u200b"
+)
 THRESHOLD = 3e-6
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from apr.reports.text import _escaped, _plural, _quoted, visible
 
 if TYPE_CHECKING:
-    from apr.parity._link import LinkResult
+    from apr.parity._link import Finding, LinkResult
     from apr.parity._report import ParityReport, WhyReport
 
 State = Literal["same", "benign", "different", "not_comparable", "cannot_tell", "skipped"]
@@ -110,7 +110,10 @@ def number(value: object) -> str:
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     if value == 0:
         return "0"
-    return f"{value:.2e}" if abs(value) < 1e-3 or abs(value) >= 1e5 else f"{value:.3g}"
+    if 1e-3 <= abs(value) < 1e5:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    digits, _, exponent = f"{value:.2e}".partition("e")
+    return f"{digits}e{int(exponent)}"
 
 
 def interval(value: object) -> str:
@@ -148,6 +151,16 @@ def real(row: Mapping[str, Any], key: str) -> float | None:
     """A figure of a record; None where it was not measured."""
     value = row.get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def further_findings(result: LinkResult) -> list[Finding]:
+    """The findings that the link's own sentence does not say already."""
+    return [f for f in result.findings if not result.sentence.startswith(f.sentence)]
+
+
+def ordinal(index: object) -> str:
+    """The number of a token for a person, who counts from one; a dash for none."""
+    return str(index + 1) if isinstance(index, int) and not isinstance(index, bool) else number(index)
 
 
 def figure(result: LinkResult) -> str:
@@ -279,7 +292,7 @@ def _activations(measure: Mapping[str, Any]) -> str:
     if not known:
         return ""
     value, slot = known[0] if bad else max(known, key=lambda item: (not math.isfinite(item[0]), item[0]))
-    return f"{number(value)} at {visible(slot)[:_LONGEST_SLOT]}"
+    return f"{number(value)} at {visible(slot)[:_LONGEST_SLOT]}" if value else "no error"
 
 
 def _logits(measure: Mapping[str, Any]) -> str:

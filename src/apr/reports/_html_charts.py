@@ -117,7 +117,7 @@ def scatter(measure: Mapping[str, Any]) -> Scatter | None:
         return None
     low, high = _decades(value for margin, error, _, _ in known for value in (margin, error))
     width, height = _SCATTER
-    left, bottom = 54.0, height - 40.0
+    left, bottom = 66.0, height - 40.0
 
     def x(value: float) -> float:
         return left + (width - left - 10) * _share(value, low, high)
@@ -136,7 +136,7 @@ def scatter(measure: Mapping[str, Any]) -> Scatter | None:
     labels += [Label(left - 6, y(t) + 4, _power(t), "end") for t in ticks]
     labels += [
         Label((left + width) / 2, height - 4, "margin of the reference, z₁ − z₂", "middle"),
-        Label(12, bottom / 2, "error of the candidate", "turned"),
+        Label(10, bottom / 2, "error of the candidate", "turned"),
     ]
     return Scatter(
         width, height, tuple(points), tuple(labels), tuple(grid), (x(ticks[0]), y(ticks[0]), x(ticks[-1]), y(ticks[-1]))

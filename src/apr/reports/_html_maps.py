@@ -73,14 +73,17 @@ class HeatMap:
 
 
 def heat_maps(measure: Mapping[str, Any]) -> list[HeatMap]:
-    """The maps of what each slot adds by itself, and of what has piled up there; empty without slots."""
+    """The maps of what each slot adds by itself, and of what has piled up there; none where every error is zero."""
     slots = rows(measure, "slots")
-    if not slots:
-        return []
     floor = real(measure, "floor")
-    local = _map("Added here (local error)", slots, lambda row: local_level(row, floor), _local_legend(), DECADES_BELOW)
-    inherited = _map("Piled up so far (inherited error)", slots, inherited_level, _inherited_legend(), None)
-    return [local, inherited] if any(real(row, "inherited") is not None for row in slots) else [local]
+    found = []
+    if any(real(row, "local") for row in slots):
+        found.append(
+            _map("Added here (local error)", slots, lambda row: local_level(row, floor), _local_legend(), DECADES_BELOW)
+        )
+    if any(real(row, "inherited") for row in slots):
+        found.append(_map("Piled up so far (inherited error)", slots, inherited_level, _inherited_legend(), None))
+    return found
 
 
 def local_level(row: Mapping[str, Any], floor: float | None) -> str:

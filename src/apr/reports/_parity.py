@@ -10,6 +10,7 @@ from apr.reports._evidence import (
     WORDS,
     State,
     figure,
+    further_findings,
     next_command,
     number,
     state,
@@ -123,7 +124,7 @@ def _links(results: Sequence[LinkResult], *, findings: str) -> str:
 
 def _further(result: LinkResult) -> list[str]:
     """The findings behind the first, which the link's own sentence says."""
-    more = [f for f in result.findings if f.sentence != result.sentence]
+    more = further_findings(result)
     lines = [_item("-", f"{f.sentence} ({f.cause})", indent=6) for f in more[:_FINDINGS_SHOWN]]
     if len(more) > _FINDINGS_SHOWN:
         lines.append(f"      and {len(more) - _FINDINGS_SHOWN} more; --json has them all")

@@ -12,6 +12,7 @@ from apr.reports._evidence import (
     interval,
     marked,
     number,
+    ordinal,
     percent,
     real,
     regimes,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from apr.reports._evidence import DiffLine
 
 _SHOWN = 5
+_RUNS = 3
 _DIFF_LINES = 40
 _TENSORS = 10
 
@@ -147,16 +149,16 @@ def _logits(measure: dict[str, Any]) -> list[str]:
 def _generation(measure: dict[str, Any]) -> list[str]:
     found = apart(measure)
     lines = []
-    for row in found[:_SHOWN]:
-        place = " ".join(visible(str(row[key])) for key in ("probe", "regime", "mode") if row.get(key) is not None)
+    for row in found[:_RUNS]:
+        place = ", ".join(visible(str(row[key])) for key in ("regime", "probe", "mode") if row.get(key) is not None)
         explained = {True: ", explained by drift and margin", False: ", not explained by drift"}
         why = explained.get(row.get("is_explained"), "")  # type: ignore[arg-type]
-        lines.append(f"  {place}: apart at token {row.get('first_divergence', '–')}{why}")
+        lines.append(f"  {place}: apart at token {ordinal(row.get('first_divergence'))}{why}")
         for side, other, style in (("reference", "candidate", "green"), ("candidate", "reference", "red")):
             head, tail, cut = around(row.get(f"{side}_text"), row.get(f"{other}_text"))
             lines.append(f"    {side}  {head}{paint('|' + tail, style)}{cut}")  # type: ignore[arg-type]
         lines.append("")
-    return _ended(lines, len(found), _SHOWN, "run")
+    return _ended(lines, len(found), _RUNS, "run")
 
 
 def _ended(lines: list[str], n_found: int, n_shown: int, what: str) -> list[str]:

@@ -117,16 +117,16 @@ def _section(result: LinkResult) -> dict[str, Any] | None:
     elif result.link == "generation":
         drawn["counts"] = _evidence.regimes(measure)
         drawn["runs"] = _evidence.apart(measure)
-    first, *others = result.findings or (None,)
-    is_first_said = first is not None and first.sentence == result.sentence
-    findings = others if is_first_said else list(result.findings)
-    where = first.where if first is not None and is_first_said else {}
+    findings = _evidence.further_findings(result)
+    # the link's own sentence is a finding's: what else that one holds goes with it
+    said = next((f for f in result.findings if f not in findings), None)
+    where = said.where if said is not None else {}
     if not any(drawn.values()) and not findings and not where:
         return None
     return {
         "result": result,
         "state": _evidence.state(result),
-        "cause": first.cause if first is not None and is_first_said else None,
+        "cause": said.cause if said is not None else None,
         "where": where,
         "findings": findings,
         "measure": measure,
@@ -156,6 +156,7 @@ def _environment() -> Environment:
         "interval": _evidence.interval,
         "marked": _evidence.marked,
         "number": _evidence.number,
+        "ordinal": _evidence.ordinal,
         "percent": _evidence.percent,
         "rendering_diff": _evidence.rendering_diff,
         "state": _evidence.state,
