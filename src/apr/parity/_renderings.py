@@ -104,11 +104,13 @@ def _once(text: str) -> str:
 
 
 def _is_ending(case: Case) -> bool:
+    """Whether the answer's whole header is lost or added at the end; a header that is spelled otherwise is another text."""
     reference, candidate = case.reference or "", case.candidate or ""
     if candidate.startswith(reference):
-        return True
-    least = 0 if case.without_header is None else len(case.without_header)
-    return reference.startswith(candidate) and len(candidate) >= least
+        return bool(candidate[len(reference) :].strip())
+    if not reference.startswith(candidate) or not reference[len(candidate) :].strip():
+        return False
+    return case.without_header is None or candidate.rstrip() == case.without_header.rstrip()
 
 
 def _finding(cause: Cause, said: str, case: Case, n_different: int, n_cases: int) -> Finding:

@@ -14,13 +14,15 @@ from typing import Any
 from apr.errors import TokenizerError, UnsupportedError
 from apr.parity._batteries import TEXTS
 from apr.tokenizer import pre
+from apr.tokenizer._spm import SPACE, derive_merges
 from apr.tokenizer.byte_alphabet import to_bytes
 from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType
 from apr.tokenizer.tables import as_tables
 from apr.tokenizer.tokenizer import Tokenizer
 
-_MERGES_TRIED = 12
-_CONTAINING = 4  # longer entries tried for each merge: the merge may show only on the way to them
+_JOINS_TRIED = 12
+_CUTS_TRIED = 100
+_FOR_EACH = 4  # texts of each kind tried for one join
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,22 +113,63 @@ def first_difference(reference: Sequence[str], candidate: Sequence[str]) -> int 
     return next((i for i, (mine, theirs) in enumerate(pairs) if mine != theirs), shorter)
 
 
-def texts_for_merges(tables: Tables) -> Iterator[str]:
-    """Texts on which merges that differ can show: what they make, and longer entries made of that."""
-    mine, theirs = list(tables.reference.merges), list(tables.candidate.merges)
-    lost, new = set(mine) - set(theirs), set(theirs) - set(mine)
-    moved = (merge for merge, other in zip(mine, theirs, strict=False) if merge != other)
+def joins(spec: TokenizerSpec) -> list[str]:
+    """Pairs that are joined, in order of rank, "left right": the merges, or those that the scores of an spm imply."""
+    if spec.kind != "spm":
+        return list(spec.merges)
+    return [f"{left} {right}" for left, right in derive_merges(spec.tokens, spec.token_types, spec.scores)]
+
+
+def texts_for_joins(tokens: Sequence[str], reference: Sequence[str], candidate: Sequence[str]) -> Iterator[str]:
+    """Texts on which lists of joins that differ can show, and then the battery.
+
+    What a join makes, longer entries made of that, and what it makes overlapping with what another makes: there the
+    order decides.
+    """
+    lost, new = set(reference) - set(candidate), set(candidate) - set(reference)
+    rank = {join: i for i, join in enumerate(candidate)}
+    distance = {join: abs(rank[join] - i) for i, join in enumerate(reference) if rank.get(join, i) != i}
+    moved = sorted(distance, key=lambda join: -distance[join])
     chosen = [
-        *islice((merge for merge in mine if merge in lost), _MERGES_TRIED),
-        *islice((merge for merge in theirs if merge in new), _MERGES_TRIED),
-        *islice(moved, _MERGES_TRIED),
+        *islice((join for join in reference if join in lost), _JOINS_TRIED),
+        *islice((join for join in candidate if join in new), _JOINS_TRIED),
+        *moved[:_JOINS_TRIED],
     ]
-    tokens = list(tables.reference.tokens)
-    for merge in dict.fromkeys(chosen):
-        made = merge.replace(" ", "", 1)
-        yield spelled(made)
-        longer = (token for token in tokens if made in token and token != made)
-        yield from (spelled(token) for token in islice(longer, _CONTAINING))
+    made = [join.replace(" ", "", 1) for join in dict.fromkeys(chosen)]
+    all_made = [join.replace(" ", "", 1) for join in reference]
+    for piece in made:
+        yield spelled(piece)
+        longer = (token for token in tokens if piece in token and token != piece)
+        behind = (piece + other[1:] for other in all_made if other[0] == piece[-1])
+        before = (other[:-1] + piece for other in all_made if other[-1] == piece[0])
+        for texts in (longer, behind, before):
+            yield from (spelled(text) for text in islice(texts, _FOR_EACH))
+    yield from TEXTS
+
+
+def texts_for_cuts(tables: Tables) -> Iterator[str]:
+    """Texts on which two split rules can show: entries that one of them cuts where the other does not.
+
+    A rule that takes whole words before it joins anything shows on entries that nothing makes. Then the battery.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    spec = tables.reference
+    mine, theirs = (pre.rules(side.pre) for side in (spec, tables.candidate))
+    cutters = [
+        pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(regex), "isolated") for regex in rules.regexes])
+        for rules in (mine, theirs)
+    ]
+    made = {join.replace(" ", "", 1) for join in spec.merges} if mine.ignore_merges != theirs.ignore_merges else None
+    n_found = 0
+    for token, kind in zip(spec.tokens, spec.token_types, strict=True):
+        if kind != TokenType.NORMAL or n_found >= _CUTS_TRIED:
+            continue
+        text = spelled(token)
+        pieces = [[piece for piece, _ in cutter.pre_tokenize_str(text)] for cutter in cutters] if text else [[], []]
+        if pieces[0] != pieces[1] or (made is not None and len(token) > 1 and token not in made):
+            n_found += 1
+            yield text
     yield from TEXTS
 
 
@@ -144,8 +187,5 @@ def texts_for_tokens(spec: TokenizerSpec, token_ids: Iterable[int]) -> Iterator[
 
 
 def spelled(token: str) -> str:
-    """The text of a byte-level entry; what is not a whole character is left out."""
-    try:
-        return to_bytes(token).decode("utf-8", "ignore")
-    except (KeyError, ValueError):
-        return token.encode("utf-8", "ignore").decode()
+    """The text that an entry stands for; what is not a whole character is left out."""
+    return to_bytes(token).decode("utf-8", "ignore").replace(SPACE, " ")

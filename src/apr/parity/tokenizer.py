@@ -6,7 +6,7 @@ ids) whose use is plain. The rest goes to the notes. Whether engines follow the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from apr.engines._subject import Subject
@@ -45,13 +45,19 @@ def compare(pair: Pair) -> LinkResult:
     except _READ_ERRORS as exc:
         reason = f"the candidate's configuration cannot be read, so its tokenizer was not: {exc}"
         return undecided(LINK, "cannot_tell", reason)
+    notes: list[str] = []
     try:
         candidate = pair.candidate.spec
-        pair.candidate.tokenizer  # noqa: B018
     except (TokenizerError, UnsupportedError) as exc:
         return different(LINK, [_unreadable(pair.candidate, exc)])
-    notes: list[str] = []
     tables = Tables.of(reference, candidate)
+    try:
+        pair.candidate.tokenizer  # noqa: B018
+    except (
+        TokenizerError,
+        UnsupportedError,
+    ) as exc:  # merges that name entries which are gone: the entries are at fault
+        return different(LINK, list(_vocabulary(tables, notes)) or [_unreadable(pair.candidate, exc)])
     findings = list(_differences(pair, tables, notes))
     measure = {
         "n_tokens": [len(reference.tokens), len(candidate.tokens)],
@@ -88,6 +94,7 @@ def examine(subject: Subject) -> LinkResult:
 
 def _differences(pair: Pair, tables: Tables, notes: list[str]) -> Iterator[Finding]:
     yield from _vocabulary(tables, notes)
+    yield from _rows(pair.candidate, notes)
     yield from _merges(tables, notes)
     yield from _split_rule(pair, tables, notes)
     yield from _roles(tables, notes)
@@ -126,6 +133,19 @@ def _vocabulary(tables: Tables, notes: list[str]) -> Iterator[Finding]:
         notes.append(f"{len(mine)} and {len(theirs)} entries: the rest is padding")
 
 
+def _rows(subject: Subject, notes: list[str]) -> Iterator[Finding]:
+    """The vocabulary against the rows of the embedding. llama.cpp refuses a GGUF file in which they differ in number."""
+    n_tokens, n_rows = len(subject.spec.tokens), subject.config.vocab_size
+    if n_tokens == n_rows:
+        return
+    sentence = f"the vocabulary has {n_tokens} entries for {n_rows} rows of the embedding"
+    if n_tokens < n_rows and subject.file.format != "gguf":
+        notes.append(f"{sentence}: the rest is padding that nobody wrote down")  # as upstream's importers leave it
+        return
+    where = {"key": "vocab_size", "reference": n_rows, "candidate": n_tokens, "token_id": min(n_tokens, n_rows)}
+    yield Finding("tokenizer.padding", f"{sentence}: entries and rows do not stand for each other to the end", where)
+
+
 def _entries(spec: TokenizerSpec, tables: Tables) -> list[str]:
     """The vocabulary; SentencePiece's spaces are spelled in two ways where only one side is tables."""
     tokens = list(spec.tokens)
@@ -146,28 +166,27 @@ def _merges(tables: Tables, notes: list[str]) -> Iterator[Finding]:
     if reference.kind != candidate.kind:
         notes.append("one side is a tokenizer.json that is no tables: the token link compares how they cut text")
         return
-    mine, theirs = list(reference.merges), list(candidate.merges)
+    mine, theirs = _tokenizer_tables.joins(reference), _tokenizer_tables.joins(candidate)
     at = _tokenizer_tables.first_difference(mine, theirs)
-    if at is not None:
-        texts = _tokenizer_tables.texts_for_merges(tables)
-        witness = tables.witness(tables.only(merges=candidate.merges), texts)
-        n_lost, n_new = len(set(mine) - set(theirs)), len(set(theirs) - set(mine))
-        said = [side[at] if at < len(side) else None for side in (mine, theirs)]
-        sentence = (
-            f"merge {at} is {said[1]!r} in the candidate and {said[0]!r} in the reference "
-            f"({n_lost} merges lost, {n_new} new)"
-        )
-        where = {"rank": at, "reference": said[0], "candidate": said[1], "n_lost": n_lost, "n_new": n_new}
-        yield from _shown("tokenizer.merges", sentence, where, witness, notes)
-    if reference.scores and list(reference.scores) != list(candidate.scores):
-        pairs = zip(reference.scores, candidate.scores, strict=False)
-        at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(reference.scores), len(candidate.scores)))
-        if len(reference.tokens) == len(candidate.tokens):
-            witness = tables.witness(tables.only(scores=candidate.scores), TEXTS)
-            sentence = (
-                f"the scores differ, which say what is joined first; the first of token {at} ({reference.tokens[at]!r})"
-            )
-            yield from _shown("tokenizer.merges", sentence, {"token_id": at}, witness, notes)
+    if at is None and list(reference.scores) == list(candidate.scores):
+        return
+    if at is None:
+        notes.append("the scores differ and say the same order")
+        return
+    texts = _tokenizer_tables.texts_for_joins(list(reference.tokens), mine, theirs)
+    is_spm = reference.kind == "spm"
+    parts = {"scores": candidate.scores} if is_spm else {"merges": candidate.merges}
+    fits = not is_spm or len(candidate.scores) == len(reference.tokens)
+    witness = tables.witness(tables.only(**parts) if fits else candidate, texts)
+    n_lost, n_new = len(set(mine) - set(theirs)), len(set(theirs) - set(mine))
+    said = [side[at] if at < len(side) else None for side in (mine, theirs)]
+    by = ", as its scores say," if is_spm else ""
+    sentence = (
+        f"what is joined in place {at} is {said[1]!r} in the candidate{by} and {said[0]!r} in the reference "
+        f"({n_lost} merges lost, {n_new} new)"
+    )
+    where = {"rank": at, "reference": said[0], "candidate": said[1], "n_lost": n_lost, "n_new": n_new}
+    yield from _shown("tokenizer.merges", sentence, where, witness, notes)
 
 
 def _split_rule(pair: Pair, tables: Tables, notes: list[str]) -> Iterator[Finding]:
@@ -178,7 +197,8 @@ def _split_rule(pair: Pair, tables: Tables, notes: list[str]) -> Iterator[Findin
         notes.append("a split rule without a name: the token link compares what it does")
     elif families[0] != families[1]:
         key = _KEYS.get(pair.candidate.file.format, {}).get("pre", "pre_tokenizer")
-        yield from _rule(tables, "pre", key, "text is cut into words by the rule", notes)
+        texts = _tokenizer_tables.texts_for_cuts(tables) if tables.are_alike else TEXTS
+        yield from _rule(tables, "pre", key, "text is cut into words by the rule", notes, texts=texts)
     if reference.add_space_prefix != candidate.add_space_prefix:
         yield from _rule(tables, "add_space_prefix", "add_space_prefix", "a space before a text is", notes)
     if reference.normalization != candidate.normalization:
@@ -192,9 +212,11 @@ def _split_rule(pair: Pair, tables: Tables, notes: list[str]) -> Iterator[Findin
             yield from _rule(tables, "normalization", "normalization", "text is normalised by", notes)
 
 
-def _rule(tables: Tables, part: str, key: str, said: str, notes: list[str]) -> Iterator[Finding]:
+def _rule(
+    tables: Tables, part: str, key: str, said: str, notes: list[str], *, texts: Iterable[str] = TEXTS
+) -> Iterator[Finding]:
     mine, theirs = getattr(tables.reference, part), getattr(tables.candidate, part)
-    witness = tables.witness(tables.only(**{part: theirs}), TEXTS)
+    witness = tables.witness(tables.only(**{part: theirs}), texts)
     sentence = f"{said} {theirs!r} in the candidate, {mine!r} in the reference"
     where = {"key": key, "reference": mine, "candidate": theirs}
     yield from _shown("tokenizer.pre", sentence, where, witness, notes)

@@ -27,6 +27,9 @@ LINK = "tokens"
 _READ_ERRORS = (FormatError, UnsupportedError, TokenizerError, TemplateError)
 _DIFFERENCES_SHOWN = 20
 _IDS_SHOWN = 200
+_ENDS = ("bos", "eos")
+# of a text in another's ids: fewer occur by chance, and nearly all texts have to agree
+_LEAST_INSIDE, _MOST = 4, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def compare(pair: Pair) -> LinkResult:
 def force(pair: Pair, findings: Sequence[Finding]) -> Subject:
     """The candidate with the reference's tokenizer and template, as we read them."""
     if findings and all(finding.cause.startswith("template.") for finding in findings):
-        return pair.candidate.with_template(pair.reference)
+        return pair.candidate.with_template(pair.reference)  # which speaks with our voice, not with the engine's
     return pair.candidate.with_tokenizer(pair.reference).with_template(pair.reference)
 
 
@@ -177,6 +180,9 @@ def _by_evidence(
     for is_prompt in (False, True):
         group = [each for each in encoded if (each.conversation is not None) == is_prompt and each.text]
         wrong = [each for each in left if (each.conversation is not None) == is_prompt]
+        if _is_wrapped(group):
+            findings.append(_wrapped_finding(pair, wrong, is_prompt=is_prompt))
+            continue
         ends, trimmed = _ends(group, wrong, spec, its_spec)
         if not any(finding.where == known.where for finding in ends for known in findings):
             findings += ends
@@ -191,13 +197,43 @@ def _by_evidence(
     return findings
 
 
+def _is_wrapped(group: Sequence[Encoded]) -> bool:
+    """Whether the candidate puts more than BOS and EOS around every text, whose own ids are inside.
+
+    The first and the last id may merge with what is put around; texts too short to tell, or refused, are not counted.
+    """
+    counted = [each for each in group if len(each.reference) >= _LEAST_INSIDE and each.candidate]
+    wrapped = 0
+    for each in counted:
+        inside, n_more = each.reference[1:-1], len(each.candidate) - len(each.reference)
+        wrapped += n_more > len(_ENDS) and _holds(each.candidate, inside)
+    return bool(counted) and wrapped >= _MOST * len(counted)
+
+
+def _holds(token_ids: tuple[int, ...], inside: tuple[int, ...]) -> bool:
+    n = len(inside)
+    return any(token_ids[i : i + n] == inside for i in range(len(token_ids) - n + 1))
+
+
+def _wrapped_finding(pair: Pair, wrong: Sequence[Encoded], *, is_prompt: bool) -> Finding:
+    each = wrong[0]
+    what = "a prompt that is formatted already" if is_prompt else "a raw text"
+    row = _row(pair, each)
+    sentence = (
+        f"the candidate's engine wraps {what} once more: {each.text[:60]!r} becomes {row['candidate_tokens'][:12]} … "
+        f"in place of {row['reference_tokens'][:12]}"
+    )
+    where = {"position": each.position, "text_offset": row["text_offset"], "text": each.text[:_IDS_SHOWN]}
+    return Finding("template.double", sentence, where | {"conversation": each.conversation})
+
+
 def _ends(
     group: Sequence[Encoded], wrong: Sequence[Encoded], spec: TokenizerSpec, its_spec: TokenizerSpec
 ) -> tuple[list[Finding], list[Encoded]]:
     """Findings for BOS and EOS that one side adds to every text, and the differing texts without them."""
     findings = []
     trimmed = list(wrong)
-    for name, is_front in (("bos", True), ("eos", False)):
+    for name, is_front in zip(_ENDS, (True, False), strict=True):
         ids = {getattr(spec, f"{name}_token_id"), getattr(its_spec, f"{name}_token_id")} - {None}
         counts = {(_run(each.reference, ids, is_front), _run(each.candidate, ids, is_front)) for each in group}
         if not wrong or not counts or any(mine == theirs for mine, theirs in counts):
