@@ -11,7 +11,7 @@ from click.shell_completion import BashComplete
 
 import parity_samples as samples
 import tiny
-from apr.cli import _chain, group
+from apr.cli import _chain, _progress, group
 from apr.parity import chain
 from apr.parity._report import ParityReport
 from apr.reports.json import plain
@@ -145,6 +145,93 @@ def test_a_file_of_nested_brackets_is_no_record(tmp_path: Path) -> None:
     deep = tmp_path / "deep.json"
     deep.write_text("[" * 200_000)
     assert not _chain.is_record(str(deep))
+
+
+@pytest.fixture
+def records(apr_command: Any, tiny_gguf: Path, tmp_path: Path) -> Any:
+    """Keep runs of a tiny model: `records(name, *options)` is the file."""
+
+    def keep(name: str, *options: str) -> Path:
+        file = tmp_path / f"{name}.json"
+        assert apr_command("run", tiny_gguf, "Hi", "--max-tokens", "4", "--record", file, *options).exit_code == 0
+        return file
+
+    return keep
+
+
+def test_two_records_of_one_command_are_the_same(apr_command: Any, records: Any) -> None:
+    done = apr_command("parity", records("a"), records("b"), "--json")
+    assert done.exit_code == 0 and done.json()["verdict"] == "same"
+    assert [link["link"] for link in done.json()["links"]] == ["generation"]
+
+
+def test_records_of_two_questions_are_not_comparable_and_the_field_is_named(apr_command: Any, records: Any) -> None:
+    a, b = records("a"), records("b", "--raw")
+    done = apr_command("parity", a, b)
+    assert done.exit_code == 5 and "⊘ not comparable" in done.out and "template.decision" in done.out
+
+
+def test_what_is_under_test_may_differ_between_records(apr_command: Any, records: Any) -> None:
+    a, b = records("a"), records("b", "--seed", "7")
+    assert apr_command("parity", a, b).exit_code == 5
+    assert apr_command("parity", a, b, "--under-test", "sampling").exit_code == 0  # greedy: no seed is drawn from
+
+
+@pytest.mark.parametrize("words", [("--only", "logits"), ("--under-test", "vibes")])
+def test_records_refuse_what_makes_no_sense(apr_command: Any, records: Any, words: tuple[str, str]) -> None:
+    done = apr_command("parity", records("a"), records("b"), *words)
+    assert done.exit_code == 2 and (words[0] in done.err or words[1] in done.err)
+
+
+def test_a_record_and_a_model_are_not_compared(apr_command: Any, records: Any, tiny_gguf: Path) -> None:
+    record = records("a")
+    for command in ("parity", "why"):
+        done = apr_command(command, tiny_gguf, record)
+        assert done.exit_code == 2 and f"{record} is a run record" in done.err
+    assert apr_command("why", record).exit_code == 2
+    assert apr_command("parity", tiny_gguf, tiny_gguf, "--under-test", "engine").exit_code == 2
+
+
+def test_a_record_that_contradicts_itself_is_rejected(apr_command: Any, records: Any) -> None:
+    a = records("a")
+    changed = json.loads(a.read_text())
+    changed["output_token_ids"] = changed["output_token_ids"][:-1]
+    b = a.with_name("changed.json")
+    b.write_text(json.dumps(changed))
+    done = apr_command("parity", a, b)
+    assert done.exit_code == 3 and str(b) in done.err
+
+
+def test_the_link_under_test_is_said_on_a_terminal_that_knows_only_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "_SHOW_AFTER_S", 0.0)
+    monkeypatch.setenv("TERM", "dumb")
+    line = _chain._Line()
+    line._timer.join()
+    for phase, done in (("weights", 0.0), ("weights", 0.5), ("logits: \x1b[2J", 0.1)):
+        line.show(phase, done)
+    line.close()
+    line.show("generation", 0.0)
+    assert capsys.readouterr().err == "apr: comparing weights …\napr: comparing logits: \\x1b[2J …\n"
+
+
+def test_a_link_that_is_silent_for_long_is_said_too_and_a_short_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "_SHOW_AFTER_S", 3600.0)
+    monkeypatch.setenv("TERM", "dumb")
+    line = _chain._Line()
+    line.show("weights", 0.0)
+    assert capsys.readouterr().err == ""
+    line._begin()  # what the timer does
+    line.close()
+    assert capsys.readouterr().err == "apr: comparing weights …\n" and not line._timer.is_alive()
+
+
+def test_nothing_is_said_in_a_pipe() -> None:
+    with _chain.testing() as progress:
+        assert progress is None
 
 
 def test_models_and_links_complete() -> None:

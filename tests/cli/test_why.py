@@ -101,3 +101,33 @@ def test_a_page_is_written_beside_the_answer(
 def test_a_model_that_is_not_there_is_a_usage_error(apr_command: Any, tiny_gguf: Path) -> None:
     done = apr_command("why", tiny_gguf, "no-such-model")
     assert done.exit_code == 2 and "no-such-model" in done.err
+
+
+def test_the_runs_are_kept_and_can_be_compared(apr_command: Any, tmp_path: Path, asked: dict[str, Any]) -> None:
+    a, b = (tiny.write(tmp_path / kind, kind) for kind in ("safetensors", "gguf"))
+    done = apr_command("why", a, b, "--records", tmp_path / "runs", "--json")
+    kept = [Path(file) for file in done.json()["records"]]
+    assert sorted(kept) == sorted((tmp_path / "runs").iterdir())
+    sides = [
+        sorted(file.name.removeprefix(f"{side}-") for file in kept if file.name.startswith(side))
+        for side in ("reference", "candidate")
+    ]
+    assert sides[0] == sides[1] and "chat-sum.json" in sides[0] and "pre-formatted-sum.json" in sides[0]
+    pair = [tmp_path / "runs" / f"{side}-chat-sum.json" for side in ("reference", "candidate")]
+    assert apr_command("parity", *pair, "--under-test", "model", "--under-test", "tokenizer").exit_code == 0
+
+
+def test_a_side_that_cannot_be_run_does_not_cost_the_answer(
+    apr_command: Any, tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    whole = tiny.write(tmp_path, "gguf")
+    torn = tmp_path / "torn.gguf"
+    torn.write_bytes(whole.read_bytes()[:3000])
+    done = apr_command("why", whole, torn, "--records", tmp_path / "runs")
+    assert done.exit_code == 1 and done.out.startswith("✗ First broken link")
+    assert "the runs of the candidate were not kept: " in done.err
+    assert {file.name.partition("-")[0] for file in (tmp_path / "runs").iterdir()} == {"reference"}
+
+
+def test_one_model_alone_has_no_runs_to_keep(apr_command: Any, tiny_gguf: Path, tmp_path: Path) -> None:
+    assert apr_command("why", tiny_gguf, "--records", tmp_path).exit_code == 2

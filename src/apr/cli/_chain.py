@@ -144,38 +144,55 @@ class _Line:
     """One line that says what is being compared, drawn once the work takes long enough to wonder; gone at the end."""
 
     def __init__(self) -> None:
-        self._deadline = time.monotonic() + _progress._SHOW_AFTER_S
+        self._phase, self._done = "", 0.0
+        self._is_due, self._is_over = False, False
         self._bars: Bars | None = None
         self._task: Any = None
-        self._said = ""
         self._lock = threading.Lock()  # a link may report from the threads that it works with
+        # a link may be silent for a minute after it has said its name
+        self._timer = threading.Timer(_progress._SHOW_AFTER_S, self._begin)
+        self._timer.daemon = True
+        self._timer.start()
 
     def show(self, phase: str, done: float) -> None:
         """Say what is being done, and the share of it that is done."""
         from apr.reports.text import visible
 
         with self._lock:
-            if time.monotonic() < self._deadline:
-                return
-            name = visible(phase)
-            if os.environ.get("TERM") == "dumb":
-                if name != self._said:
-                    print(f"apr: comparing {name} …", file=sys.stderr)  # noqa: T201 - the terminal can do no more than lines
-                self._said = name
-                return
-            if self._bars is None:
-                self._bars = _stages()
-                self._task = self._bars.add_task(name, total=1.0)
-                self._bars.start()
-            self._bars.update(self._task, description=f"comparing {name}", completed=min(1.0, max(0.0, done)))
+            is_new = visible(phase) != self._phase
+            self._phase, self._done = visible(phase), min(1.0, max(0.0, done))
+            if self._is_due and not self._is_over:
+                self._draw(is_new=is_new)
 
     def close(self) -> None:
         """Wipe the line."""
+        self._timer.cancel()
+        self._timer.join()
         with self._lock:
-            self._deadline = float("inf")
+            self._is_over = True
             if self._bars is not None:
                 self._bars.update(self._task, visible=False)
                 self._bars.stop()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            self._is_due = True
+            if self._phase:
+                self._draw(is_new=True)
+
+    def _draw(self, *, is_new: bool) -> None:
+        said = f"comparing {self._phase}"
+        if os.environ.get("TERM") == "dumb":
+            if is_new:
+                print(f"apr: {said} …", file=sys.stderr)  # noqa: T201 - the terminal can do no more than lines
+            return
+        if self._bars is None:
+            self._bars = _stages()
+            self._task = self._bars.add_task(said, total=1.0)
+            self._bars.start()
+        self._bars.update(self._task, description=said, completed=self._done)
 
 
 def _stages() -> Bars:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     "--records",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep the runs that were compared in this folder.",
+    help="Run the probes on both sides and keep the run records in this folder.",
 )
 @threads_option
 @fast_option
@@ -50,12 +51,14 @@ def command(
     apr why smollm2 tuned.gguf --html why.html
     apr why model.gguf model.gguf@llama-cpp --json | jq .cause
     """
-    from apr.cli import _chain
+    from apr.cli import _chain, _records
     from apr.parity import why
     from apr.reports import _parity
 
     _chain.check_page(html)
     if candidate is None:
+        if records is not None:
+            raise UsageError("--records keeps the runs of two sides; one model alone is not run")
         if _chain.is_record(reference):
             raise UsageError(f"{reference} is a run record; give a model, or two records to apr parity")
         _chain.fetch(reference)
@@ -69,4 +72,9 @@ def command(
             report = why.why(
                 reference, candidate, seed=seed, progress=progress, threads=threads, activations=activations
             )
+            if records is not None:
+                kept = _records.keep(
+                    records, reference, candidate, threads=threads, activations=activations, progress=progress
+                )
+                report = replace(report, records=kept)
     return _chain.finish(report, _parity.why(report), as_json=as_json, html=html)

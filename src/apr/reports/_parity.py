@@ -77,6 +77,11 @@ def written_line(path: Path) -> str:
     return _aside(f"report written to {path}")
 
 
+def not_kept_line(side: str, reason: str) -> str:
+    """That the runs of a side were not kept, in one line for standard error."""
+    return _aside(f"the runs of the {side} were not kept: {reason}")
+
+
 def _sides(reference: str | None, candidate: str) -> str:
     sides = [("reference", visible(reference))] if reference is not None else []
     return facts([*sides, ("candidate", visible(candidate))])
