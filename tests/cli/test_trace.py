@@ -25,6 +25,18 @@ def test_a_trace_is_a_row_a_layer_and_the_next_token(apr_command: Any, tiny_gguf
     assert "✓ finite: no NaN and no infinity in any slot at any position" in outcome.out
 
 
+def test_a_wide_terminal_gets_a_bar_a_layer_that_grows_with_the_rms(
+    apr_command: Any, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apr.reports._trace.terminal_columns", lambda: 120)
+    wide = apr_command("trace", tiny_gguf, "a dozen", "--raw")
+    rows = [line.split() for line in wide.out.splitlines() if line.strip()[:1] in "01" and "%" in line]
+    lengths = {float(row[5]): len(row[-1]) for row in rows[:2] if set(row[-1]) == {"█"}}
+    assert len(lengths) == 2 and max(lengths.values()) == 16 == lengths[max(lengths)]
+    monkeypatch.setattr("apr.reports._trace.terminal_columns", lambda: 80)
+    assert "█" not in apr_command("trace", tiny_gguf, "a dozen", "--raw").out
+
+
 def test_json_is_complete(apr_command: Any, tiny_gguf: Path) -> None:
     outcome = apr_command("trace", tiny_gguf, "a dozen", "--raw", "--json")
     result = outcome.json()
@@ -84,6 +96,8 @@ def test_a_different_model_exits_with_1_and_names_the_first_slot(
     other = tiny.write(tmp_path / "m", "gguf", weights=weights)
     outcome = apr_command("trace", other, "--against", target)
     assert outcome.exit_code == 1 and "the first is layers.1.ffn_up" in outcome.out
+    whole = apr_command("trace", other, "--against", target, "--all").out
+    assert sum(line.startswith(("layers.", "embed", "final_norm", "logits")) for line in whole.splitlines()) == 35
     result = apr_command("trace", other, "--against", target, "--json").json()
     assert result["first"] == "layers.1.ffn_up" and result["schema"] == "apr.trace-comparison/1"
 

@@ -43,7 +43,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--layers", metavar="LIST", help="Only these layers, as 0,4-6,-1.")
 @click.option("--positions", metavar="LIST", help="Only these positions, as 0,4-6,-1.")
-@click.option("--all", "is_whole", is_flag=True, help="Show every slot at every position.")
+@click.option("--all", "is_whole", is_flag=True, help="Show every slot, and in a trace every position.")
 @click.option(
     "--save", type=_FILE, metavar="FILE", help="Keep whole tensors, not only figures: a .npz or .safetensors."
 )
@@ -104,7 +104,7 @@ def command(
         _refuse({**question, "save": save, "positions": positions})
     if against is not None:
         compared = _against(source, against, selection)
-        click.echo(json.dumps(compared) if as_json else comparison(compared))
+        click.echo(json.dumps(compared) if as_json else comparison(compared, n_slots=None if is_whole else 12))
         return compared.exit_code
     has_chosen = any(not pattern.startswith("!") for pattern in slots)
     view: View = "all" if is_whole else "slots" if has_chosen else "layers"

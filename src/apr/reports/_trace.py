@@ -23,7 +23,6 @@ _COLUMNS = ("attn", "attn_out", "ffn_swiglu", "ffn_down", "out")
 _BAR_FROM_COLUMNS = 100
 _BAR_WIDTH = 16
 _POSITIONS_SHOWN = 8
-_SLOTS_SHOWN = 12
 _TOKENS_SHOWN = 5
 _LONGEST_TOKEN = 20
 _TIGHT = 0.5  # of a number type's range: from here on a report says so in colour
@@ -55,8 +54,11 @@ def trace(result: Trace, *, view: View) -> str:
     return "\n\n".join([*parts, "\n".join(_findings(result))])
 
 
-def comparison(result: TraceComparison) -> str:
-    """What `apr trace --against` found: the slots that differ, or those that come nearest to it."""
+def comparison(result: TraceComparison, *, n_slots: int | None = 12) -> str:
+    """What `apr trace --against` found: the slots that differ, or those that come nearest to it.
+
+    n_slots:  how many are shown; None shows all, in the order of the pass
+    """
     marks = {"same": ("✓", "green"), "different": ("✗", "red"), "not_comparable": ("?", "yellow")}
     mark, colour = marks[result.verdict]
     rows = [
@@ -70,7 +72,7 @@ def comparison(result: TraceComparison) -> str:
         rows.append(("allowed", f"relative L2 up to {errors}, growing as the square root of depth"))
     parts = [f"{paint(visible(result.candidate), 'bold')}\n{facts(rows)}"]
     if result.slots:
-        parts.append(_compared_slots(result))
+        parts.append(_compared_slots(result, n_slots))
     parts.append(f"{paint(f'{mark} {result.verdict}', colour)}: {visible(result.sentence)}")  # type: ignore[arg-type]
     return "\n\n".join(parts)
 
@@ -120,7 +122,15 @@ def _layers(result: Trace, row: int) -> str:
             cells.append(bar(share, width=_BAR_WIDTH))
         rows.append(cells)
     heading = f"rms {_position(result.header, row)}; largest |x| of the layer at any position"
-    names = ("LAYER", *(name.upper() for name in columns), "MAX |X|", "IN", "AT", "OF F16", *([""] if has_bar else []))
+    names = (
+        "LAYER",
+        *(name.upper() for name in columns),
+        "MAX |X|",
+        "IN",
+        "AT",
+        "OF F16",
+        *(["OUT GROWS"] if has_bar else []),
+    )
     n_right = 1 + len(columns)
     return f"{heading}\n{table(names, rows, right=(*range(n_right + 1), n_right + 2, n_right + 3))}"
 
@@ -176,9 +186,11 @@ def _findings(result: Trace) -> list[str]:
     return lines
 
 
-def _compared_slots(result: TraceComparison) -> str:
+def _compared_slots(result: TraceComparison, n_slots: int | None) -> str:
     different = [slot for slot in result.slots if slot.is_different]
-    shown = different[:_SLOTS_SHOWN] or sorted(result.slots, key=_nearness, reverse=True)[:_SLOTS_SHOWN]
+    shown: Sequence[SlotComparison] = result.slots
+    if n_slots is not None:
+        shown = different[:n_slots] or sorted(result.slots, key=_nearness, reverse=True)[:n_slots]
     names = ("SLOT", "COSINE", "REL L2", "MAX |Δ|", "SNR DB", "SPREAD", "WORST AT", "REL L2 THERE", "ALLOWED")
     rows = [
         [
@@ -199,7 +211,9 @@ def _compared_slots(result: TraceComparison) -> str:
         for s in shown
     ]
     over = f"{_plural(len(result.slots), 'slot')} at {_plural(result.n_positions, 'position')}"
-    if different:
+    if n_slots is None:
+        heading = f"{len(different)} of {over} differ:"
+    elif different:
         heading = f"{len(different)} of {over} differ; the first of the pass:"
     else:
         heading = f"{over}; those that come nearest to what is allowed:"

@@ -63,7 +63,8 @@ class SlotComparison:
     max_abs:       largest absolute difference
     snr_db:        -20 log10 of relative_l2; null where nothing differs, or nothing can be divided by
     spread_ratio:  standard deviation over standard deviation; null if the reference's is zero
-    position:      where the relative error is largest; position_l2: relative_l2 there alone, which is what is judged
+    position:      where the relative error is largest
+    position_l2:   relative_l2 there alone, which is what is judged; null as relative_l2 is
     n_nonfinite:   values that are not finite on one side, or not the same on both; one is a difference
     threshold:     what position_l2 may be
     """
@@ -91,8 +92,8 @@ class TraceComparison:
     field:      what they do not share, so that nothing was compared; null if they share it all
     differs:    fields of the headers that differ: what this is a comparison of
     precision:  the coarsest that either side computes with
-    roundoff:   its relative rounding error; roundings: how many of them a slot of the first layer may have come to, and
-                the square root of the layers before as many times more in a later one
+    roundoff:   its relative rounding error
+    roundings:  how many of them a slot of the first layer may have come to; they grow as the square root of depth
     first:      the first slot of the pass that is different; null if none is
     """
 
@@ -278,7 +279,7 @@ def _shapes_differ(candidate: _Side, reference: _Side) -> _Refusal | None:
         listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
         where = reference.name if alone[0] in theirs else candidate.name
         return _Refusal(
-            "slots", f"{listed} are on one side only ({alone[0]} in {where}); --slots '!{names[0]}' leaves such out"
+            "slots", f"only one side has {listed} ({alone[0]} in {where}); --slots '!{names[0]}' leaves such out"
         )
     for slot, shape in theirs.items():
         if ours[slot] != shape:
@@ -318,7 +319,7 @@ def _refused(candidate: _Side, reference: _Side, refusal: _Refusal) -> TraceComp
         reference=reference.name,
         candidate=candidate.name,
         verdict="not_comparable",
-        sentence=f"not comparable: {refusal.sentence}",
+        sentence=refusal.sentence,
         field=refusal.field,
         differs=_differing(candidate.header, reference.header),
         precision=None,
