@@ -125,7 +125,8 @@ def _plain(codec: str, values: np.ndarray) -> Allowance:
         return Allowance(zero, zero, zero)
     share, least = _PLAIN[codec]
     power = (np.ascontiguousarray(values, dtype=np.float32).view(np.uint32) & _EXPONENT).view(np.float32)
-    error = np.maximum(power * np.float32(share), np.float32(least))
+    error = np.multiply(power, np.float32(share), out=power)
+    np.maximum(error, np.float32(least), out=error)
     return Allowance(error, error, error)
 
 
@@ -138,8 +139,8 @@ def _on_grid(grid: _Grid, values: np.ndarray, rule: _Rule) -> Allowance:
     groups = padded.reshape(n_groups, -1)
     inside = grid.step * np.float32(0.5 + _ARITHMETIC + rule.fit) + grid.slack
     touch = grid.step * np.float32(_TOUCHING)
-    below = inside + grid.overshoot * (groups <= grid.lo + touch)
-    above = inside + grid.overshoot * (groups >= grid.hi - touch)
+    below = np.where(groups <= grid.lo + touch, inside + grid.overshoot, inside)
+    above = np.where(groups >= grid.hi - touch, inside + grid.overshoot, inside)
     # a group without a step holds one value: what it stood for is anything that was too small for a scale
     half = np.where(grid.step > 0, grid.step * np.float32(0.5), grid.lost)
     half = np.broadcast_to(half, groups.shape)

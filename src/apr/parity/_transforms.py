@@ -21,7 +21,9 @@ from apr.parity._weights_measures import Judgement, Pool, Sums, Survey, judge_wh
 from apr.parity._weights_rows import Readable, Transform, Transformed
 
 # a factor is the slope of quantised values: half steps that its error may add
-_SLACK = 0.2
+_SLACK = 0.4
+# share of the relative rounding error that a fitted factor may be off by
+_NEAR = 0.4
 # values that a transform may leave beyond the bound, and how many times fewer they must have become
 _MOST_BEYOND = 1e-3
 _BETTER = 10
@@ -122,15 +124,21 @@ def _whole(case: Case) -> Explanation | None:
         return None
     factor = b.sum_product / b.sum_reference2
     if case.fits(Transform(factor=factor)):
-        shown = _plain(factor)
+        shown = _plain(factor, case)
         return Explanation("weights.scaled", f"{shown:.3g}", f"is scaled by {shown:.6g}", {"factor": shown})
     return None
 
 
-def _plain(factor: float) -> float:
+def _noise(case: Case) -> float:
+    """What rounding leaves of the tensor's values, relative: the error of a slope is a small part of it."""
+    b = case.before
+    return math.sqrt(b.sum_half2 / 3 / b.sum_reference2) if b.sum_reference2 else 0.0
+
+
+def _plain(factor: float, case: Case) -> float:
     """A factor without the noise of its estimate, where a simple fraction or power is meant."""
     for simple in (*(2.0**k for k in range(-8, 9)), 3.0, 10.0, 0.1, 1 / 3):
-        if math.isclose(abs(factor), simple, rel_tol=2e-3):
+        if math.isclose(abs(factor), simple, rel_tol=max(1e-6, _NEAR * _noise(case))):
             return math.copysign(simple, factor)
     return factor
 
@@ -158,7 +166,8 @@ def _by_line(case: Case, sums: Sums, axis: str) -> Explanation | None:
         cosine = sums.product[scaled] / np.sqrt(sums.reference2[scaled] * sums.candidate2[scaled])
     if not (np.abs(cosine) > _SAME_DIRECTION).all() or not differing.size:
         return None
-    if scaled.size and np.ptp(factors[scaled]) < 0.02 * np.abs(factors[scaled]).max():
+    spread_out = max(1e-5, 2 * _NEAR * _noise(case)) * np.abs(factors[scaled]).max(initial=0)
+    if scaled.size and np.ptp(factors[scaled]) < spread_out:
         factors[scaled] = float(np.sum(sums.product[scaled]) / np.sum(sums.reference2[scaled]))
     spread = factors.astype(np.float32).reshape((-1, 1) if axis == "rows" else (1, -1))
     if not case.fits(Transform(factor=spread)):
@@ -168,7 +177,7 @@ def _by_line(case: Case, sums: Sums, axis: str) -> Explanation | None:
         return Explanation("weights.zeroed", f"{axis} {where['in_words']}", f"is zero in {where['in_words']}", where)
     least, most = float(factors[scaled].min()), float(factors[scaled].max())
     if least == most:
-        where["factor"] = _plain(least)
+        where["factor"] = _plain(least, case)
         words = f"is scaled by {where['factor']:.6g} in {where['in_words']}"
     else:
         where["factor"] = [least, most]

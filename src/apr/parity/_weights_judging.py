@@ -132,7 +132,7 @@ def _rounded(one: _Measured, *, own: bool, is_weighted: bool) -> Outcome | None:
         return None
     if max(abs(b.bias), abs(b.outward)) > _BIASED and b.n > 1000:
         return None
-    is_blocks = any(is_block_codec(codec) for codec in one.codecs)
+    is_blocks = any(is_block_codec(codec) for codec in (one.codecs[1:] if own else one.codecs))
     return one.outcome("rounded", "drift.quantization" if is_blocks else "drift.precision", "", "is rounded", {})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -112,53 +112,83 @@ def judge(reference: Readable, candidate: Readable, rows: slice, *, slack: float
 
 def _measured(c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows, start: int, slack: float) -> Judgement:
     difference = c - r
-    is_finite = np.isfinite(difference)
     bad, first = 0, None
-    if not is_finite.all():
+    total = float(difference.sum(dtype=np.float64))
+    is_finite = None
+    if not math.isfinite(total):  # a sum is cheaper than a look at every value, and shows as much
+        is_finite = np.isfinite(difference)
         lost = np.isfinite(r) & ~np.isfinite(c)
         bad = int(np.count_nonzero(lost))
         if bad:
             row, column = divmod(int(np.argmax(lost)), r.shape[1])
             first = (start + row, column, float(r[row, column]))
         difference, r, c = (np.where(is_finite, part, np.float32(0)) for part in (difference, r, c))
-    half = ours.allowance.half + theirs.allowance.half
-    extra = half * np.float32(slack) if slack else np.float32(0)
-    up, down = ours.allowance.below + extra, ours.allowance.above + extra
-    own = (difference > up) | (difference < -down)
-    excess = np.maximum(difference - (up + theirs.allowance.above), -difference - (down + theirs.allowance.below))
-    if not is_finite.all():
-        excess = np.where(is_finite, excess, np.float32(-np.inf))
-    beyond = excess > 0
-    n_refitted, n_blocks, n_rows = _refitted(beyond, c, r, ours, theirs)
-    at = int(np.argmax(excess))
+        total = float(difference.sum(dtype=np.float64))
+    half = np.broadcast_to(ours.allowance.half + theirs.allowance.half, r.shape)
+    up, down = ours.allowance.below, ours.allowance.above
+    if slack:
+        up, down = up + half * np.float32(slack), down + half * np.float32(slack)
+    size = np.abs(difference)
+    found: dict[str, Any] = {}
+    at = int(np.argmax(size))
+    worst = -float(np.broadcast_to(up, r.shape).reshape(-1)[at])
+    suspects = np.flatnonzero(size > np.minimum(up, down))  # few: the ends of the grid, which differ in one direction
+    if suspects.size:
+        at, worst, found = _suspected(suspects, difference, (up, down), c, r, ours, theirs)
     row, column = divmod(at, r.shape[1])
-    worst = float(excess[row, column])
-    moved = float(difference[row, column])
-    d, rf, cf = difference.reshape(-1), r.reshape(-1), c.reshape(-1)
-    halves = np.broadcast_to(half, r.shape).reshape(-1)
-    halves = np.where(np.isfinite(halves), halves, np.float32(0))
+    moved, largest = float(difference[row, column]), float(size.max(initial=0.0))
+    d, rf, cf, halves = difference.reshape(-1), r.reshape(-1), c.reshape(-1), half.reshape(-1)
+    sum_half = float(halves.sum(dtype=np.float64))
+    if not math.isfinite(sum_half):
+        halves = np.where(np.isfinite(halves), halves, np.float32(0))
+        sum_half = float(halves.sum(dtype=np.float64))
     return Judgement(
         n=r.size,
         n_differing=int(np.count_nonzero(d)),
-        n_beyond=int(np.count_nonzero(beyond)),
-        n_beyond_own=int(np.count_nonzero(own)),
-        n_refitted=n_refitted,
-        n_refitted_own=_refitted(own, c, r, ours, theirs)[0],
-        n_refitted_blocks=n_blocks,
-        n_refitted_rows=n_rows,
         n_nonfinite=bad,
         sum_difference2=_dot(d, d),
         sum_reference2=_dot(rf, rf),
         sum_candidate2=_dot(cf, cf),
         sum_product=_dot(rf, cf),
-        sum_difference=float(d.sum(dtype=np.float64)),
-        sum_outward=_dot(d, np.sign(rf)),
-        sum_half=float(halves.sum(dtype=np.float64)),
+        sum_difference=total,
+        sum_outward=float(np.copysign(d, d * rf).sum(dtype=np.float64)),
+        sum_half=sum_half,
         sum_half2=_dot(halves, halves),
-        max_abs=float(np.abs(d).max(initial=0.0)),
+        max_abs=largest,
         worst=(worst, start + row, column, moved, abs(moved) - worst, float(r[row, column])),
         first_nonfinite=first,
+        **found,
     )
+
+
+def _suspected(
+    suspects: np.ndarray,
+    difference: np.ndarray,
+    allowed: tuple[np.ndarray, np.ndarray],
+    c: np.ndarray,
+    r: np.ndarray,
+    ours: Rows,
+    theirs: Rows,
+) -> tuple[int, float, dict[str, int]]:
+    """Where the worst of the suspected values is, by how much it is beyond, and the counts.
+
+    suspects:  int64, flat indices
+    allowed:   the candidate's own bounds upwards and downwards
+    """
+
+    def at(part: np.ndarray) -> np.ndarray:
+        return part.reshape(-1)[suspects] if part.ndim else part
+
+    (up, down), moved = (at(part) for part in allowed), at(difference)
+    own = (moved > up) | (moved < -down)
+    excess = np.maximum(moved - (up + at(theirs.allowance.above)), -moved - (down + at(theirs.allowance.below)))
+    worst = int(np.argmax(excess))
+    counts = {"n_beyond": int(np.count_nonzero(excess > 0)), "n_beyond_own": int(np.count_nonzero(own))}
+    if counts["n_beyond_own"]:
+        n_refitted, n_blocks, n_rows = _refitted(suspects[excess > 0], c, r, ours, theirs)
+        counts |= {"n_refitted": n_refitted, "n_refitted_blocks": n_blocks, "n_refitted_rows": n_rows}
+        counts["n_refitted_own"] = _refitted(suspects[own], c, r, ours, theirs)[0]
+    return int(suspects[worst]), float(excess[worst]), counts
 
 
 def _refitted(beyond: np.ndarray, c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows) -> tuple[int, int, int]:
@@ -166,15 +196,15 @@ def _refitted(beyond: np.ndarray, c: np.ndarray, r: np.ndarray, ours: Rows, thei
 
     ggml's importance-weighted Q4_0 and its kin choose the points by one scale and write another, fitted to the important
     values (ggml-quants.c, make_qx_quants): the unimportant ones are then off by up to half their size, all of a block by
-    one factor between 1/2 and 3/2. Whether a tensor has such blocks here and there, as honest files do, or everywhere in
+    one factor between 1/2 and 3/2. `beyond` has their flat indices. Whether a tensor has such blocks here and there, as honest files do, or everywhere in
     a row, is for the caller to judge.
     """
     side, x, y = (ours, r, c) if ours.allowance.refitted else (theirs, c, r)
     group = side.allowance.refitted
-    if not group or c.shape[1] % group or not beyond.any() or np.count_nonzero(beyond) > _MOST_REFITTED * beyond.size:
+    if not group or c.shape[1] % group or not beyond.size or beyond.size > _MOST_REFITTED * c.size:
         return 0, 0, 0
-    marked = beyond.reshape(-1, group)
-    at = np.flatnonzero(marked.any(axis=1))
+    n_marked = np.bincount(beyond // group, minlength=c.size // group)  # of each block
+    at = np.flatnonzero(n_marked)
     half = np.broadcast_to(ours.allowance.half + theirs.allowance.half, c.shape).reshape(-1, group)[at]
     x, y = x.reshape(-1, group)[at].astype(np.float64), y.reshape(-1, group)[at].astype(np.float64)
     inner = (side.allowance.below == side.allowance.above).reshape(-1, group)[at]  # neither end of the grid
@@ -184,11 +214,11 @@ def _refitted(beyond: np.ndarray, c: np.ndarray, r: np.ndarray, ours: Rows, thei
     slope = ((x - x_mean) * (y - y_mean) * inner).sum(axis=1) / ((x - x_mean) ** 2 * inner).sum(axis=1)
     left = np.abs(y - y_mean - slope[:, None] * (x - x_mean))
     fits = ((left <= _REFIT * half) | ~inner).all(axis=1) & (slope > 0.45) & (slope < 1.6)
-    is_fitted = np.zeros(marked.shape[0], dtype=bool)
+    is_fitted = np.zeros(n_marked.size, dtype=bool)
     is_fitted[at] = fits
     by_row = is_fitted.reshape(c.shape[0], -1)
     mostly = int(np.count_nonzero(by_row.sum(axis=1) * 2 > by_row.shape[1])) if by_row.shape[1] > 1 else 0
-    return int(np.count_nonzero(marked[is_fitted])), int(np.count_nonzero(is_fitted)), mostly
+    return int(n_marked[is_fitted].sum()), int(np.count_nonzero(is_fitted)), mostly
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from apr.parity._weights_rows import Tensor
 _SAMPLED_ROWS = 16
 # squared distance of samples over their size: unrelated matrices are near 2, a 2-bit copy is near 0.1
 _ALIKE = 0.25
-_MOST_TRIED = 2
+_MOST_TRIED = 3
 _MOST_BEYOND = 1e-3
 
 
@@ -30,35 +30,33 @@ class Others:
         self._samples: dict[str, np.ndarray] = {}
 
     def search(self, name: str, place: Place) -> str | None:
-        """The reference's other tensor whose values the candidate's `name` holds, within rounding; None if there is none."""
+        """The reference's other tensor whose values the candidate's `name` holds, within rounding; None if there is none.
+
+        Names may have been mixed up before the file was written, its heads reordered by their wrong names, or after.
+        """
         shape = place.info.shape
         ranked = []
         own = self.reference.tensors.get(name)
         own_distance = self._distance(name, name, place) if own is not None and own.info.shape == shape else np.inf
         for other, found in self.reference.tensors.items():
             if other != name and found.info.shape == shape:
-                ranked.append((self._distance(name, other, place), other))
-        for distance, other in sorted(ranked)[:_MOST_TRIED]:
-            if distance < min(_ALIKE, own_distance / 4) and self._is(other, place):
+                ranked += [
+                    (self._distance(name, other, read), other, read)
+                    for read in (place, as_if_named(self.candidate, place, other))
+                ]
+        for distance, other, read in sorted(ranked, key=lambda item: item[:2])[:_MOST_TRIED]:
+            if distance < min(_ALIKE, own_distance / 4) and self._is(other, read):
                 return other
         return None
 
     def _is(self, other: str, place: Place) -> bool:
-        found = judge_whole(
-            Tensor(self.reference.tensors[other]),
-            Tensor(as_if_named(self.candidate, place, other)),
-            self.pool,
-            slack=0.2,
-        )
+        found = judge_whole(Tensor(self.reference.tensors[other]), Tensor(place), self.pool, slack=0.2)
         return found.n_nonfinite == 0 and found.n_beyond <= _MOST_BEYOND * found.n
 
     def _distance(self, name: str, other: str, place: Place) -> float:
         theirs = self._sample(f"reference {other}", self.reference.tensors[other])
-        renamed = as_if_named(self.candidate, place, other)
-        key = (
-            f"candidate {name} {'in the order of heads' if renamed.row_order is not None else ''} {renamed.norm_offset}"
-        )
-        ours = self._sample(key, renamed)
+        order = "as its heads lie" if place.row_order is not None else ""
+        ours = self._sample(f"candidate {name} {order} {place.norm_offset}", place)
         with np.errstate(all="ignore"):
             distance = float(np.sum((ours - theirs) ** 2) / np.sum(theirs**2))
         return distance if np.isfinite(distance) else np.inf

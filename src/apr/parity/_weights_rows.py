@@ -16,8 +16,8 @@ from apr.kernels import quants
 from apr.models._checkpoint import Place
 from apr.parity._rounding_bounds import Allowance, allowance
 
-# values of both sides, their bounds and the temporaries between them: some 30 MB a thread
-CHUNK_ELEMENTS = 1 << 18
+# values of both sides, their bounds and the temporaries between them: some 8 MB a thread
+CHUNK_ELEMENTS = 1 << 16
 _SUM_ERROR = np.float32(2.0**-23)  # of a norm's 1 + w, as a share of the sum
 
 
