@@ -6,6 +6,7 @@ slot's own. What still differs at a slot is then that op's doing: its local erro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -138,25 +139,46 @@ def force_some(session: Session, token_ids: Sequence[int], values: Mapping[str, 
 def difference(candidate: np.ndarray, reference: np.ndarray) -> Difference:
     """Compare two slots, float32 [n_tokens, size] each; values that are not finite count as nothing but are counted."""
     finite = np.isfinite(candidate)
-    c, r = np.where(finite, candidate, 0).astype(np.float64), reference.astype(np.float64)
-    error, size = np.linalg.norm(c - r, axis=1), np.linalg.norm(r, axis=1)
-    rows = np.where(error > 0, error / np.maximum(size, 1e-300), 0.0)
-    rows = np.where(finite.all(axis=1), rows, np.inf)
-    whole_error, whole, other = float(np.linalg.norm(error)), float(np.linalg.norm(size)), float(np.linalg.norm(c))
-    spread = float(r.std(ddof=1)) if r.size > 1 else 0.0
+    n_nonfinite = int(finite.size - finite.sum())
+    c, r = candidate.astype(np.float64), reference.astype(np.float64)
+    if n_nonfinite:
+        c[~finite] = 0.0
+    error, size = _squares(c - r), _squares(r)
+    rows = np.sqrt(error / np.maximum(size, 1e-300))
+    if n_nonfinite:
+        rows = np.where(finite.all(axis=1), rows, np.inf)
+    lost, whole, other = float(error.sum()), float(size.sum()), float(_squares(c).sum())
+    spread = _spread(r, whole)
     return Difference(
         rows=rows,
         relative_l2=float(rows.max()),
-        cosine=float((c * r).sum() / (whole * other)) if whole and other else float(whole == other),
+        cosine=float(np.einsum("ij,ij->", c, r)) / math.sqrt(whole * other)
+        if whole and other
+        else float(whole == other),
         max_abs=float(np.abs(c - r).max()),
-        snr_db=20.0 * float(np.log10(whole / whole_error))
-        if whole and whole_error
-        else np.inf
-        if not whole_error
-        else -np.inf,
-        spread_ratio=float(c.std(ddof=1)) / spread if spread else float("nan"),
-        n_nonfinite=int(finite.size - finite.sum()),
+        snr_db=10.0 * math.log10(whole / lost) if whole and lost else math.inf if not lost else -math.inf,
+        spread_ratio=_spread(c, other) / spread if spread else math.nan,
+        n_nonfinite=n_nonfinite,
     )
+
+
+def row_error(candidate: np.ndarray, reference: np.ndarray) -> float:
+    """Relative L2 of the worst position, as in `Difference`; infinite where a value is not finite."""
+    error, size = _squares(candidate - reference), _squares(reference)
+    worst = float(np.sqrt(error / np.maximum(size, np.float32(1e-37))).max())
+    return worst if math.isfinite(worst) else math.inf
+
+
+def _squares(x: np.ndarray) -> np.ndarray:
+    """The sum of squares of each row, without the threads of a BLAS."""
+    sums: np.ndarray = np.einsum("ij,ij->i", x, x)
+    return sums
+
+
+def _spread(x: np.ndarray, squares: float) -> float:
+    """The sample standard deviation of all values, given the sum of their squares."""
+    n = x.size
+    return math.sqrt(max(squares - n * float(x.mean()) ** 2, 0.0) / (n - 1)) if n > 1 else 0.0
 
 
 def layer_and_name(slot: str) -> tuple[int | None, str]:

@@ -80,7 +80,7 @@ def drift(pair: Pair, runs: Sequence[Forced]) -> Drift:
 
 def positions_of(runs: Sequence[Forced]) -> margin.Positions:
     """The positions of all runs, a run being a prompt."""
-    return margin.positions_of([(run.probe.regime, run.divergence) for run in runs])
+    return margin.positions_of([(run.probe.regime, run.divergence) for run in runs], [run.ids for run in runs])
 
 
 def place_of(runs: Sequence[Forced], index: int) -> tuple[Forced, int]:

@@ -65,7 +65,7 @@ class Asked:
 
 def ask(pair: Pair) -> list[Asked]:
     """Put every probe to the endpoint: raw text by completion, conversations through its own template. Raises EngineError."""
-    found = []
+    found: list[Asked] = []
     for probe, prompt in _probes.prompts(pair.reference):
         pair.progress(f"asking {probe.regime}/{probe.id}", len(found) / len(_probes.PROBES))
         endpoint = pair.candidate.endpoint
@@ -120,6 +120,7 @@ def positions_of(asked: Sequence[Asked]) -> margin.Positions:
     """The answered positions, as the margin analysis takes them."""
     n = [len(a.kl) for a in asked]
     return margin.Positions(
+        key=np.arange(sum(n)),
         margin=np.concatenate([a.margins for a in asked]),
         gaps=np.concatenate([a.gaps for a in asked]),
         pulls=np.concatenate([a.pulls for a in asked]),

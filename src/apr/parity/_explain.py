@@ -102,8 +102,8 @@ def _explains(scene: Scene, made: np.ndarray | None) -> bool:
     if made is None or made.shape != scene.reference.shape:
         return False
     c = scene.candidate.astype(np.float64)
-    left, whole = np.linalg.norm(c - made), np.linalg.norm(c - scene.reference)
-    return bool(left <= _EXPLAINED * whole)
+    left, whole = _norm(c - made), _norm(c - scene.reference)
+    return left <= _EXPLAINED * whole
 
 
 def _hypotheses(scene: Scene) -> Iterator[tuple[str, np.ndarray | None]]:
@@ -190,7 +190,7 @@ def _of_attention(scene: Scene) -> Iterator[tuple[str, np.ndarray | None]]:
         )
     if config.num_attention_heads != config.num_key_value_heads:
         yield "gives the query heads the wrong key-value heads", compute(right, window, "tiled")
-    factor = _best_factor(lambda f: float(np.linalg.norm(scene.candidate - compute(right * f, window, "grouped"))))
+    factor = _best_factor(lambda f: _norm(scene.candidate - compute(right * f, window, "grouped")))
     yield f"has its scores scaled by {factor:.4g} times what they should be", compute(right * factor, window, "grouped")
 
 
@@ -198,7 +198,7 @@ def _of_cache(scene: Scene) -> Iterator[tuple[str, np.ndarray | None]]:
     """Attention, one position at a time, over a cache that has lost one."""
     if not {"k_rope", "v"} <= scene.past.keys() or "q_rope" not in scene.inputs:
         return
-    lost = {
+    lost: dict[str, Callable[[int], Any]] = {
         "does not see the oldest position": lambda p: slice(1, p + 1),
         "does not see its own position": lambda p: slice(0, p),
         "does not see the position before": lambda p: [*range(p - 1), p],
@@ -264,8 +264,8 @@ def _rotation(scene: Scene) -> Explanation | None:
 
     def fits(made: np.ndarray) -> bool:
         flat = made.reshape(len(x), -1)
-        left = np.linalg.norm(scene.candidate[bad] - flat[bad])
-        return bool(left <= _EXPLAINED * np.linalg.norm(scene.candidate[bad] - scene.reference[bad]))
+        left = _norm(scene.candidate[bad] - flat[bad])
+        return left <= _EXPLAINED * _norm(scene.candidate[bad] - scene.reference[bad])
 
     for shift in SHIFTS:
         if shift and fits(rotated(x, positions + shift)):
@@ -312,6 +312,10 @@ def _bad_heads(scene: Scene) -> list[int] | None:
     by_head = np.linalg.norm(error, axis=(0, 2))
     bad = np.flatnonzero(by_head > _EXPLAINED * by_head.max()).tolist()
     return [int(head) for head in bad] if len(bad) < len(by_head) else None
+
+
+def _norm(x: np.ndarray) -> float:
+    return float(np.sqrt((x.astype(np.float64) ** 2).sum()))
 
 
 def _listed(numbers: list[int]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from apr.engines._base import Session
 from apr.engines._subject import OWN_ENGINE, Subject
 from apr.models._decoder import Span
-from apr.parity._captures import Capture, Change, difference, force, layer_and_name
+from apr.parity._captures import Capture, Change, force, layer_and_name, row_error
 from apr.parity._divergence import Divergence, diverge
 
 # half a unit in the last place of float32
@@ -72,8 +72,8 @@ def rounding(seed: int) -> Change:
 
     def change(name: str, value: np.ndarray) -> np.ndarray:
         del name
-        u = random.uniform(-1.0, 1.0, value.shape) * (ROUNDINGS * _ROUNDING)
-        return (value * (1.0 + u)).astype(np.float32)
+        u = random.random(value.shape, dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
+        return value + value * (u * np.float32(ROUNDINGS * _ROUNDING))
 
     return change
 
@@ -124,8 +124,8 @@ def slot_ladder(session: Session, values: Capture, change: Change, *, shown: Cha
     found: dict[str, float] = {}
 
     def look(name: str, value: np.ndarray, given: np.ndarray) -> None:
-        moved = difference(value, given).relative_l2
-        own = difference(shown(name, given), given).relative_l2
+        moved = row_error(value, given)
+        own = row_error(shown(name, given), given)
         found[name] = max(moved, own)
 
     force(session, values, look, change=change)
@@ -138,7 +138,7 @@ def inherited_ladder(session: Session, values: Capture, change: Change) -> dict[
 
     def put(name: str, value: np.ndarray) -> np.ndarray:
         rows = value.reshape(value.shape[0], -1)
-        found[name] = difference(rows, values.slots[name]).relative_l2 if name in values.slots else 0.0
+        found[name] = row_error(rows, values.slots[name]) if name in values.slots else 0.0
         return change(name, value)
 
     session.forward([_span(session, values.token_ids)], tap=put, rows="all")
@@ -170,7 +170,8 @@ def logit_ladder(session: Session, texts: Sequence[Sequence[int]], change: Chang
 def to_float16(value: np.ndarray) -> np.ndarray:
     """Round to half precision; what is too large for it becomes the largest half."""
     limit = float(np.finfo(np.float16).max)
-    return np.clip(value, -limit, limit).astype(np.float16).astype(np.float32)
+    rounded: np.ndarray = np.clip(value, -limit, limit).astype(np.float16).astype(np.float32)
+    return rounded
 
 
 def to_bfloat16(value: np.ndarray) -> np.ndarray:
@@ -188,8 +189,9 @@ def to_int8(value: np.ndarray, block: int) -> np.ndarray:
     padded[:, :size] = rows
     blocks = padded.reshape(len(rows), -1, block)
     scale = np.abs(blocks).max(axis=2, keepdims=True) / 127.0
-    rounded = np.rint(blocks / np.where(scale > 0, scale, 1.0)) * scale
-    return rounded.reshape(len(rows), -1)[:, :size].reshape(value.shape).astype(np.float32)
+    steps = np.rint(blocks / np.where(scale > 0, scale, 1.0)) * scale
+    rounded: np.ndarray = steps.reshape(len(rows), -1)[:, :size].reshape(value.shape).astype(np.float32)
+    return rounded
 
 
 def _to_q8_0(value: np.ndarray) -> np.ndarray:

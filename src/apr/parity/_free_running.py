@@ -19,7 +19,7 @@ from apr.parity._drift import Limits
 from apr.parity._link import Finding
 from apr.parity._pair import Pair
 from apr.parity._probes import Probe
-from apr.parity._teacher_forced import NEW_TOKENS, asked_of, stepwise
+from apr.parity._teacher_forced import NEW_TOKENS, asked_of, output_if_known, stepwise
 
 # "alone": one sequence, nothing cached; "cached": its prompt is in a prompt cache; "batch": together with the others
 Mode = Literal["alone", "cached", "batch"]
@@ -28,18 +28,18 @@ BATCH_SIZE = 4
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """One probe as a subject answered it."""
+    """One probe as a subject answered it.
+
+    ids:                   what it wrote, a stop id included
+    steps, finish_reason:  of the candidate's runs
+    """
 
     probe: Probe
     mode: Mode
     prompt_ids: tuple[int, ...]
-    steps: tuple[Step, ...]
-    finish_reason: str
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """What it wrote, a stop id included."""
-        return tuple(step.token_id for step in self.steps)
+    ids: tuple[int, ...]
+    steps: tuple[Step, ...] = ()
+    finish_reason: str = ""
 
 
 def run_reference(pair: Pair) -> list[Free]:
@@ -47,7 +47,13 @@ def run_reference(pair: Pair) -> list[Free]:
     found = []
     for i, probe in enumerate(_asked(pair)):
         pair.progress("generation: the reference", i / (2 * len(_probes.PROBES)))
-        found.append(_finished(_prepared(pair.reference, probe, pair), probe, "alone"))
+        run = _prepared(pair.reference, probe, pair)
+        # the same function has written this already, where the logits link has looked at the same ids
+        known = output_if_known(pair.reference, run.prompt.token_ids)
+        if known is None:
+            found.append(_finished(run, probe, "alone"))
+        else:
+            found.append(Free(probe, "alone", tuple(run.prompt.token_ids), known))
     return found
 
 
@@ -113,7 +119,8 @@ def _finished(run: Run, probe: Probe, mode: Mode) -> Free:
 
 
 def _free(run: Run, probe: Probe, mode: Mode) -> Free:
-    return Free(probe, mode, tuple(run.prompt.token_ids), tuple(run.steps), run.finish_reason)
+    ids = tuple(step.token_id for step in run.steps)
+    return Free(probe, mode, tuple(run.prompt.token_ids), ids, tuple(run.steps), run.finish_reason)
 
 
 def _key(run: Free) -> tuple[str, str]:

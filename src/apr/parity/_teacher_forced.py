@@ -23,7 +23,7 @@ from apr.parity._pair import Pair
 from apr.parity._probes import Probe, Prompt
 from apr.tokenizer.spec import TokenType
 
-NEW_TOKENS = 32
+NEW_TOKENS = 24
 
 _outputs: weakref.WeakKeyDictionary[Subject, dict[tuple[int, ...], tuple[int, ...]]] = weakref.WeakKeyDictionary()
 _observed: weakref.WeakKeyDictionary[Subject, weakref.WeakKeyDictionary[Subject, tuple[Forced, ...]]]
@@ -75,6 +75,11 @@ def output_of(subject: Subject, prompt_ids: Sequence[int]) -> tuple[int, ...]:
             pass
         known[key] = tuple(step.token_id for step in generation.steps)
     return known[key]
+
+
+def output_if_known(subject: Subject, prompt_ids: Sequence[int]) -> tuple[int, ...] | None:
+    """`output_of`, where it has been asked before."""
+    return _outputs.get(subject, {}).get(tuple(prompt_ids))
 
 
 def observe(pair: Pair) -> tuple[Forced, ...]:

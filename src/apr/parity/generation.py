@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from apr.engines._subject import Subject
 from apr.errors import AprError, EngineError
 from apr.parity._drift import Drift, drift
@@ -123,7 +125,7 @@ def _measure(
 def _row(reference: Subject, wanted: Free, run: Free, forced: Forced | None, judged: Drift) -> dict[str, Any]:
     at = _first_difference(wanted.ids, run.ids) if wanted.ids != run.ids else None
     # of the reference's own tokens, those from the parting on: the candidate's choices there, the past being the same
-    flips = forced.divergence.is_flip[forced.first_output + (at or 0) :] if forced is not None else []
+    flips = forced.divergence.is_flip[forced.first_output + (at or 0) :] if forced is not None else np.zeros(0, bool)
     return {
         "probe": run.probe.id,
         "regime": run.probe.regime,
@@ -135,7 +137,7 @@ def _row(reference: Subject, wanted: Free, run: Free, forced: Forced | None, jud
         "first_divergence": at,
         "finish_reason": run.finish_reason,
         "n_forced": len(flips),
-        "forced_flips": int(sum(flips)),
+        "forced_flips": int(flips.sum()),
         "is_explained": at is None or (bool(judged.findings) and all(f.is_benign for f in judged.findings)),
     }
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from apr.parity._binomial import count_interval, distribution, tail
+from apr.parity._divergence import Divergence
 
 # logits; the first band holds near ties, the last what no quantisation in use should turn
 BANDS = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)
@@ -52,6 +53,7 @@ class Positions:
     is_flip:  bool [n], the candidate's arg-max is another
     prompt:   int64 [n]
     regime:   [n] of str, the same within a prompt
+    key:      int64 [n], equal where two positions have the same ids before them: they are one position, seen twice
     """
 
     margin: np.ndarray
@@ -60,6 +62,7 @@ class Positions:
     is_flip: np.ndarray
     prompt: np.ndarray
     regime: np.ndarray
+    key: np.ndarray
 
     def __len__(self) -> int:
         return len(self.margin)
@@ -119,7 +122,7 @@ class Judgement:
 
 def judge(positions: Positions, *, seed: int = 0) -> Judgement:
     """Predict the flips of every band and regime from other prompts' drift, and compare with those observed."""
-    n, n_prompts = len(positions), len(np.unique(positions.prompt))
+    n, n_prompts = len(np.unique(positions.key)), len(np.unique(positions.prompt))
     if n < MIN_POSITIONS or n_prompts < MIN_PROMPTS:
         return _too_few(n, n_prompts)
     chances = flip_chances(positions, seed=seed)
@@ -153,7 +156,8 @@ def flip_chances(positions: Positions, *, seed: int = 0) -> np.ndarray:
     scales = {p: _median(size[(positions.prompt == p) & measured]) for p in np.unique(positions.prompt).tolist()}
     found = np.zeros((len(positions), len(_NODES)))
     for prompt in scales:
-        donors = np.flatnonzero((positions.prompt != prompt) & measured)
+        own = np.flatnonzero(positions.prompt == prompt)
+        donors = np.flatnonzero((positions.prompt != prompt) & measured & ~np.isin(positions.key, positions.key[own]))
         if len(donors) > _MAX_DONORS:
             donors = random.choice(donors, _MAX_DONORS, replace=False)
         if not len(donors):
@@ -162,7 +166,6 @@ def flip_chances(positions: Positions, *, seed: int = 0) -> np.ndarray:
         pulls = positions.pulls[donors] / of_others[:, None]
         typical = _median(np.array([scale for p, scale in scales.items() if p != prompt]))
         most = typical * math.exp(2.0 * _spread(positions, scales, without=prompt))
-        own = np.flatnonzero(positions.prompt == prompt)
         for i in own.tolist():
             others = size[own[(own != i) & measured[own]]]
             scale = min(_median(others) if len(others) else typical, most)
@@ -247,6 +250,7 @@ def _groups(positions: Positions, chances: np.ndarray) -> Iterator[Group]:
         of_regime = np.ones(len(positions), dtype=bool) if regime == ALL else positions.regime == regime
         for low, high in [(0.0, math.inf), *_band_edges()]:
             chosen = np.flatnonzero(of_regime & _in_band(positions, low, high))
+            chosen = chosen[np.unique(positions.key[chosen], return_index=True)[1]]
             if len(chosen):
                 yield _group(positions, chances, chosen, str(regime), low, high)
 
@@ -320,16 +324,30 @@ def _more(group: Group, n_groups: int) -> int:
     return max(1, math.ceil(group.n * ((wanted / now) ** 2 - 1.0)))
 
 
-def positions_of(parts: Sequence[tuple[str, Any]]) -> Positions:
-    """Gather prompts: (regime, the `Divergence` of its positions) each."""
+def positions_of(parts: Sequence[tuple[str, Divergence]], ids: Sequence[Sequence[int]] | None = None) -> Positions:
+    """Gather prompts: (regime, the figures of its positions) each, and the token ids up to each position."""
+    n = [len(d.margin) for _, d in parts]
     return Positions(
+        key=_keys(ids) if ids is not None else np.arange(sum(n)),
         margin=np.concatenate([d.margin for _, d in parts]),
         gaps=_stacked([d.gaps for _, d in parts]),
         pulls=_stacked([d.pulls for _, d in parts]),
         is_flip=np.concatenate([d.is_flip for _, d in parts]),
-        prompt=np.repeat(np.arange(len(parts)), [len(d.margin) for _, d in parts]),
-        regime=np.repeat([regime for regime, _ in parts], [len(d.margin) for _, d in parts]),
+        prompt=np.repeat(np.arange(len(parts)), n),
+        regime=np.repeat([regime for regime, _ in parts], n),
     )
+
+
+def _keys(ids: Sequence[Sequence[int]]) -> np.ndarray:
+    """int64 [n]: a number for every beginning of a sequence, the same for the same beginning."""
+    known: dict[tuple[int, int], int] = {}
+    found = []
+    for sequence in ids:
+        key = -1
+        for token_id in sequence:
+            key = known.setdefault((key, token_id), len(known))
+            found.append(key)
+    return np.array(found, dtype=np.int64)
 
 
 def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
