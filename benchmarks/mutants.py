@@ -174,7 +174,9 @@ def _chosen(given: argparse.Namespace) -> list[Mutant | Healthy]:
     if given.short:
         wanted = {*catalogue.SHORT, *catalogue.SHORT_HEALTHY}
         cases = [case for case in cases if case.id in wanted]
-    return [case for case in cases if not given.only or any(word in case.id for word in given.only)]
+    cases = [case for case in cases if not given.only or any(word in case.id for word in given.only)]
+    first, step = map(int, given.part.split("/"))
+    return cases[first - 1 :: step]
 
 
 def _options() -> argparse.Namespace:
@@ -182,6 +184,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--real", action="store_true", help="the two real models instead of the twins")
     parser.add_argument("--short", action="store_true", help="the selection that runs with every change")
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cases with this in their id")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="the I-th of N interleaved parts")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--verbose", action="store_true", help="every case on stderr, not only the misses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="one line a case")

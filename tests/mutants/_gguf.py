@@ -32,7 +32,7 @@ class GgufParts:
 
     def __init__(self, path: Path) -> None:
         self._raw = np.memmap(path, dtype=np.uint8, mode="r")
-        self._view = memoryview(self._raw)
+        self._view = memoryview(self._raw)  # type: ignore[arg-type]
         assert bytes(self._view[:4]) == b"GGUF"
         self.version, n_tensors, n_keys = struct.unpack_from("<IQQ", self._view, 4)
         at = 24
@@ -114,7 +114,7 @@ def n_bytes(kind: int, shape: tuple[int, ...]) -> int:
     import gguf
 
     block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
-    return int(np.prod(shape, dtype=np.int64)) // block * size
+    return int(np.prod(shape, dtype=np.int64)) // int(block) * int(size)
 
 
 def _packed_text(text: str) -> bytes:

@@ -46,7 +46,8 @@ class Patient(ABC):
     def rows(self, name: str) -> np.ndarray:
         """uint8 [rows, bytes of a row]: a copy of the encoded tensor."""
         part = self.part(name)
-        return part.data.reshape(part.shape[0], -1).copy()
+        encoded: np.ndarray = part.data.reshape(part.shape[0], -1).copy()
+        return encoded
 
     def put_rows(self, name: str, rows: np.ndarray) -> None:
         """Replace the encoded bytes of a tensor."""

@@ -92,7 +92,8 @@ class GgufPatient(Patient):
         part = self.part(name)
         kind = gguf.GGMLQuantizationType(part.kind)
         rows = part.data.reshape(*part.shape[:-1], -1)
-        return gguf.quants.dequantize(rows, kind).astype(np.float32).reshape(part.shape)
+        values: np.ndarray = gguf.quants.dequantize(rows, kind).astype(np.float32).reshape(part.shape)
+        return values
 
     def put(self, name: str, values: np.ndarray) -> None:
         import gguf

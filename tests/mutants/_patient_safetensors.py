@@ -11,7 +11,7 @@ import numpy as np
 from mutants._patient import Patient
 from mutants._safetensors import SafetensorsParts, Tensor
 
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+_DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 
 
 class SafetensorsPatient(Patient):
@@ -28,7 +28,8 @@ class SafetensorsPatient(Patient):
 
     def array(self, name: str) -> np.ndarray:
         part = self.part(name)
-        return part.data.view(_DTYPES[part.kind]).astype(np.float32).reshape(part.shape)
+        values: np.ndarray = part.data.view(_DTYPES[part.kind]).astype(np.float32).reshape(part.shape)
+        return values
 
     def put(self, name: str, values: np.ndarray) -> None:
         kind = self.parts.tensors[name].kind if name in self.parts.tensors else "F32"
@@ -91,7 +92,8 @@ class SafetensorsPatient(Patient):
         self.parts.documents["generation_config.json"]["eos_token_id"] = [self.config["eos_token_id"], *token_ids]
 
     def template(self) -> str | None:
-        return self.tokenizer_config.get("chat_template")
+        text: str | None = self.tokenizer_config.get("chat_template")
+        return text
 
     def set_template(self, text: str | None) -> None:
         self.tokenizer_config.pop("chat_template", None)

@@ -183,7 +183,8 @@ def _spread(name: str, shape: tuple[int, ...], made: ModelConfig) -> np.ndarray:
         return np.full(shape[0], LOGIT_SPREAD * fan_in)
     if "qkv_proj" in name:
         q_and_k = (made.num_attention_heads + made.num_key_value_heads) * made.head_dim
-        return np.where(np.arange(shape[0]) < q_and_k, 1.4, 1.0) * fan_in
+        spread: np.ndarray = np.where(np.arange(shape[0]) < q_and_k, 1.4, 1.0) * fan_in
+        return spread
     gains = {"q_proj": 1.4, "k_proj": 1.4, "o_proj": 0.7, "down_proj": 0.85}
     return np.full(shape[0], gains.get(name.split(".")[-2], 1.0) * fan_in)
 

@@ -164,7 +164,11 @@ def _engine(load: Loader) -> Plant:
 
 
 def _without_bias(name: str) -> Callable[[Any, ModelConfig], None]:
-    return lambda session, config: session.model.weights.pop(name) is None or None
+    def spoil(session: Any, config: ModelConfig) -> None:
+        del config
+        del session.model.weights[name]
+
+    return spoil
 
 
 def _flat_norm(name: str) -> Callable[[Any, ModelConfig], None]:
@@ -289,7 +293,9 @@ def _second_half_zero(x: np.ndarray) -> np.ndarray:
 
 
 def _noisy(x: np.ndarray) -> np.ndarray:
-    return x + 0.02 * x.std() * np.random.default_rng(int(abs(x.reshape(-1)[0]) * 1e6)).standard_normal(x.shape)
+    random = np.random.default_rng(int(abs(x.reshape(-1)[0]) * 1e6))
+    noisy: np.ndarray = x + 0.02 * x.std() * random.standard_normal(x.shape)
+    return noisy
 
 
 # batches

@@ -25,7 +25,7 @@ def mutants() -> list[Mutant]:
         *planted("file.cut_in_data", _ALL, damage(_cut(0.6)), _BROKEN, links="file", reason=_EITHER),
         *planted("file.cut_last_byte", "gemma3_text/gguf llama/safetensors phi3/apr", damage(_cut_last), _BROKEN, links="file", reason=_EITHER),
         *planted("file.cut_in_header", _ALL, damage(_cut(0.002)), _BROKEN, links="file", reason=_EITHER),
-        *planted("file.empty", "qwen2/gguf mistral/safetensors llama/apr", damage(lambda p: p.write_bytes(b"") and None), _BROKEN, links="file", reason=_EITHER),
+        *planted("file.empty", "qwen2/gguf mistral/safetensors llama/apr", damage(_empty), _BROKEN, links="file", reason=_EITHER),
         *planted("file.magic", "llama/gguf qwen2/apr", damage(_overwrite(0, b"GGML")), _BROKEN, links="file", reason=_EITHER),
         *planted("file.header_length", "llama/safetensors", damage(_overwrite(0, struct.pack("<Q", 1 << 40))), _BROKEN, links="file", reason=_EITHER),
         *planted("file.web_page", "qwen3/gguf qwen3/safetensors", damage(_web_page), _BROKEN, links="file", reason=_EITHER),
@@ -71,6 +71,10 @@ def _cut_last(path: Path) -> None:
     # GGUF files end in padding: what is cut must reach into the last tensor
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 40)
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
 
 
 def _overwrite(offset: int, data: bytes) -> Callable[[Path], None]:

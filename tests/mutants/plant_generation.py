@@ -108,7 +108,7 @@ def _loop(
 
     class FaultySubject(Subject):
         @property
-        def language_model(self) -> LanguageModel:  # type: ignore[override]
+        def language_model(self) -> LanguageModel:
             ids = self.stop_token_ids if stop_ids is None else stop_ids(self.stop_token_ids)
             return FaultyModel(self.checkpoint, self.tokenizer, self.template, self.session, stop_token_ids=ids)
 

@@ -52,7 +52,8 @@ def mutants() -> list[Mutant]:
         *_in("weights.quantised_zeroed", "qwen2/gguf", "q4_0", _L1 + _O, _clear(slice(0, 2)), "weights.zeroed"),
         *_in("weights.quantised_nan_scale", "llama/gguf", "q8_0", _L0 + _UP, _nan_scale, "weights.nonfinite"),
         *_in("weights.quantised_rows_permuted", "qwen3/gguf", "q8_0", _L1 + _UP, _permute_rows, "weights.permuted"),
-        *planted("weights.quantised_transposed", "llama/gguf qwen2/gguf", surgery(_transpose(_L1 + _O)), "weights.transposed", where={"tensor": _L1 + _O}, links="weights", codec="q8_0"),
+        *planted("weights.quantised_transposed", "llama/gguf qwen2/gguf", surgery(_turned_and_rounded(_L1 + _O)), "weights.transposed", where={"tensor": _L1 + _O}, links="weights"),
+        *planted("weights.transposed_and_requantised", "llama/gguf", surgery(_transpose(_L1 + _O)), "weights.transposed", where={"tensor": _L1 + _O}, links="weights", codec="q8_0"),
         *planted("weights.quantised_swapped", "llama/gguf", surgery(_swap(_L0 + "mlp.gate_proj.weight", _L0 + _UP)), "weights.swapped", where={"tensor": frozenset({_L0 + "mlp.gate_proj.weight", _L0 + _UP})}, links="weights", codec="q4_0"),
         *planted("weights.scales_clipped", "llama/gguf", surgery(_clipping(_L1 + _DOWN)), "weights.quantization", where={"tensor": _L1 + _DOWN}, links="weights", codec="q8_0"),
         *_in("weights.bf16_read_as_f16", "llama/gguf", "bf16", _L1 + _UP, None, "weights.quantization weights.unexplained weights.scaled weights.nonfinite", edit=_relabel(_L1 + _UP, 1),
@@ -193,6 +194,20 @@ def _permute_rows(blocks: np.ndarray, kind: int) -> None:
 
 def _transpose(tensor: str) -> Edit:
     return lambda patient: patient.change(tensor, lambda w: w.T)
+
+
+def _turned_and_rounded(tensor: str) -> Edit:
+    """The matrix is transposed, and what comes of it is rounded to Q8_0."""
+
+    def edit(patient: Patient) -> None:
+        import gguf
+
+        part = patient.part(tensor)
+        turned = np.ascontiguousarray(patient.array(tensor).T)
+        part.kind = 8
+        part.data = gguf.quants.quantize(turned, gguf.GGMLQuantizationType.Q8_0).reshape(-1)
+
+    return edit
 
 
 def _swap(first: str, second: str) -> Edit:

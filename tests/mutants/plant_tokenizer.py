@@ -153,12 +153,12 @@ def _set_tokens(patient: Patient, tokens: list[str]) -> None:
 def _swap_merges(patient: Patient) -> None:
     """Exchange the ranks of two merges that compete for a letter, so that a word of three letters is cut otherwise."""
     merges = patient.merges()
-    short = [(i, *merge.split(" ")) for i, merge in enumerate(merges[:3000]) if len(merge) == 3]
+    pairs = [(rank, merge.split(" ")) for rank, merge in enumerate(merges[:3000]) if len(merge) == 3]
     first, second = next(
         (i, j)
-        for i, a, b in short
-        for j, left, c in short
-        if j > i + 3 and left == b and a != c and not {f"{a} {b}{c}"} & set(merges[:i])
+        for i, (a, b) in pairs
+        for j, (left, c) in pairs
+        if j > i + 3 and left == b and a != c and f"{a} {b}{c}" not in merges[:i]
     )
     merges[first], merges[second] = merges[second], merges[first]
     patient.set_merges(merges)

@@ -233,19 +233,22 @@ def _one_value(value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 def _noise(share: float) -> Callable[[np.ndarray], np.ndarray]:
     def how(w: np.ndarray) -> np.ndarray:
-        return w + share * w.std() * np.random.default_rng(5).standard_normal(w.shape)
+        changed: np.ndarray = w + share * w.std() * np.random.default_rng(5).standard_normal(w.shape)
+        return changed
 
     return how
 
 
 def _reinitialised(w: np.ndarray) -> np.ndarray:
-    return w.mean() + w.std() * np.random.default_rng(6).standard_normal(w.shape)
+    drawn: np.ndarray = w.mean() + w.std() * np.random.default_rng(6).standard_normal(w.shape)
+    return drawn
 
 
 def _low_rank(w: np.ndarray) -> np.ndarray:
     random = np.random.default_rng(7)
     a, b = random.standard_normal((w.shape[0], 2)), random.standard_normal((2, w.shape[1]))
-    return w + 0.2 * w.std() * (a @ b)
+    changed: np.ndarray = w + 0.2 * w.std() * (a @ b)
+    return changed
 
 
 def _permute_heads(

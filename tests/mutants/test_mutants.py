@@ -35,7 +35,8 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Ward:
 
 
 def case(name: str) -> Mutant | Healthy:
-    return next(c for c in (*catalogue.twins(), *catalogue.healthy_twins()) if c.id == name)
+    every: list[Mutant | Healthy] = [*catalogue.twins(), *catalogue.healthy_twins()]
+    return next(c for c in every if c.id == name)
 
 
 # the instrument, on a selection; `make mutants` asks about all of them
@@ -73,7 +74,7 @@ def test_every_cause_is_planted_several_times() -> None:
 
 
 def test_names_are_unique_and_the_selections_exist() -> None:
-    every = [
+    every: list[Mutant | Healthy] = [
         *catalogue.twins(), *catalogue.healthy_twins(), *catalogue.real(), *catalogue.healthy_real(),
     ]  # fmt: skip
     names = [c.id for c in every]
@@ -195,16 +196,9 @@ def answer(**changed: Any) -> Answer:
 
 
 def scored(**changed: Any) -> judge.Score:
-    mutant = Mutant(
-        "weights",
-        "x",
-        "llama",
-        "gguf",
-        lambda ward, m: None,
-        frozenset({"weights.scaled"}),
-        {"tensor": "a"},
-        frozenset({"weights"}),  # type: ignore[arg-type, return-value]
-    )
+    doubled = case("weights.doubled/llama/gguf")
+    assert isinstance(doubled, Mutant)
+    mutant = dataclasses.replace(doubled, causes=frozenset({"weights.scaled"}), where={"tensor": "a"})
     return judge.score(mutant, Planted(None, None), answer(**changed))  # type: ignore[arg-type]
 
 
@@ -288,7 +282,7 @@ def test_the_page_counts_and_lists_every_miss(bench: Callable[[], ModuleType]) -
     text = bench().page([scored(), scored(cause="weights.offset")], 3.0, 2)
     assert "| cause right | 50.0 % | ≥ 95 % | **missed** |" in text
     assert "| `weights.scaled` | 2 | 2 | 1 | 2 | 2 |" in text
-    assert "- `weights.x/llama/gguf`: wrong cause; wanted weights.scaled" in text
+    assert "- `weights.doubled/llama/gguf`: wrong cause; wanted weights.scaled" in text
 
 
 def test_the_tables_are_put_between_their_marks(bench: Callable[[], ModuleType], tmp_path: Path) -> None:
