@@ -108,6 +108,29 @@ def test_a_template_diff_shows_the_space_that_only_one_side_has() -> None:
     assert "    - →b·⏎" in lines and "    + →b⏎" in lines
 
 
+def test_one_change_in_many_conversations_is_shown_once() -> None:
+    first = samples.template_differs()
+    (row, other) = first.measure["differences"]
+    rows = [row, {**row, "conversation": "two"}, other, {**row, "conversation": "three"}]
+    found = replace(
+        first,
+        measure={"n_conversations": 14, "differences": rows},
+        findings=(replace(first.findings[0], where={"n_different": 9}),),
+    )
+    said = _parity_detail.detail(found)
+    assert "conversation one question (and the same change in 2 more)" in said and "conversation two" not in said
+    assert (
+        said.endswith("  and 5 more renderings; --json has 4")
+        and _evidence.figure(found) == "9 of 14 renderings differ"
+    )
+
+
+def test_texts_that_a_result_does_not_keep_are_counted() -> None:
+    found = samples.tokens_differ()
+    said = _parity_detail.detail(replace(found, measure=found.measure | {"n_different": 40}))
+    assert said.endswith("  and 38 more texts; --json has 2")
+
+
 def test_renderings_that_are_equal_have_no_diff() -> None:
     assert _evidence.rendering_diff({"reference": "a\nb", "candidate": "a\nb"}) == []
 

@@ -163,9 +163,20 @@ def ordinal(index: object) -> str:
     return str(index + 1) if isinstance(index, int) and not isinstance(index, bool) else number(index)
 
 
+def n_different(result: LinkResult) -> int:
+    """How many texts or conversations differ; a measure may hold the first few only."""
+    counts = [result.measure.get("n_different"), *(f.where.get("n_different") for f in result.findings)]
+    return max([len(rows(result.measure, "differences")), *(n for n in counts if isinstance(n, int))])
+
+
 def figure(result: LinkResult) -> str:
     """The one figure of a link that a reader looks at first; empty if it has none."""
-    found = _FIGURES[result.link](result.measure) if result.link in _FIGURES else ""
+    if result.link in _COUNTED:
+        what, key = _COUNTED[result.link]
+        n = result.measure.get(key)
+        found = _differ(n_different(result), n, what) if isinstance(n, int) else ""
+    else:
+        found = _FIGURES[result.link](result.measure) if result.link in _FIGURES else ""
     if not found and len(result.findings) > 1:
         found = _plural(len(result.findings), "finding")
     return found
@@ -233,6 +244,16 @@ def rendering_diff(difference: Mapping[str, Any]) -> list[DiffLine]:
         sign = "@" if line.startswith("@@") else line[0]
         found.append(DiffLine(sign, line if sign == "@" else line[1:]))
     return found
+
+
+def distinct(differences: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], int]]:
+    """Renderings that differ, each change once, with how many further ones have the same change."""
+    counted: dict[tuple[tuple[str, str], ...], tuple[dict[str, Any], int]] = {}
+    for row in differences:
+        change = tuple((line.sign, line.text) for line in rendering_diff(row) if line.sign in "+-")
+        first, n_more = counted.get(change, (row, -1))
+        counted[change] = (first, n_more + 1)
+    return list(counted.values())
 
 
 def where_rows(where: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -309,25 +330,13 @@ def _generation(measure: Mapping[str, Any]) -> str:
     return f"{sum(a for a, _ in known)} of {sum(n for _, n in known)} identical" if known else ""
 
 
-def _tokens_figure(measure: Mapping[str, Any]) -> str:
-    n, bad = measure.get("n_texts"), measure.get("n_different")
-    if not isinstance(n, int):
-        return ""
-    return _differ(bad if isinstance(bad, int) else len(rows(measure, "differences")), n, "text")
-
-
-def _template(measure: Mapping[str, Any]) -> str:
-    n = measure.get("n_conversations")
-    return _differ(len(rows(measure, "differences")), n, "rendering") if isinstance(n, int) else ""
-
-
 def _differ(n_bad: int, n: int, what: str) -> str:
     return f"{n_bad} of {_plural(n, what)} {'differs' if n_bad == 1 else 'differ'}"
 
 
+# link -> what is counted, and the key of how many there are
+_COUNTED = {"template": ("rendering", "n_conversations"), "tokens": ("text", "n_texts")}
 _FIGURES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "template": _template,
-    "tokens": _tokens_figure,
     "weights": _weights,
     "activations": _activations,
     "logits": _logits,

@@ -9,8 +9,10 @@ from apr.reports._evidence import (
     Piece,
     apart,
     around,
+    distinct,
     interval,
     marked,
+    n_different,
     number,
     ordinal,
     percent,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from apr.parity._link import LinkResult
     from apr.reports._evidence import DiffLine
 
-_SHOWN = 5
+_SHOWN = 3
 _RUNS = 3
 _DIFF_LINES = 40
 _TENSORS = 10
@@ -38,12 +40,12 @@ def detail(result: LinkResult) -> str:
     """The evidence of a link that differs; empty where its sentences say it all."""
     if result.link not in _DETAILS:
         return ""
-    lines = _DETAILS[result.link](result.measure)
+    lines = _DETAILS[result.link](result)
     return "\n".join([paint(result.link, "bold"), *lines]) if lines else ""
 
 
-def _tokens(measure: dict[str, Any]) -> list[str]:
-    found = rows(measure, "differences")
+def _tokens(result: LinkResult) -> list[str]:
+    found = rows(result.measure, "differences")
     lines = []
     for row in found[:_SHOWN]:
         diff = token_diff(row)
@@ -53,7 +55,7 @@ def _tokens(measure: dict[str, Any]) -> list[str]:
             f"  candidate  {_pieces(diff.n_before, diff.candidate, diff.n_after_candidate, 'red')}",
             "",
         ]
-    return _ended(lines, len(found), _SHOWN, "text")
+    return _ended(lines, len(found), _SHOWN, "text", n_all=n_different(result))
 
 
 def _pieces(n_before: int, pieces: Sequence[Piece], n_after: int, style: Any) -> str:
@@ -65,18 +67,23 @@ def _pieces(n_before: int, pieces: Sequence[Piece], n_after: int, style: Any) ->
     return "  ".join([*shown, *([f"… {n_after} more"] if n_after else [])])
 
 
-def _template(measure: dict[str, Any]) -> list[str]:
-    found = rows(measure, "differences")
+def _template(result: LinkResult) -> list[str]:
+    found = rows(result.measure, "differences")
+    changes = distinct(found)
     lines = []
-    for row in found[:_SHOWN]:
+    for row, n_more in changes[:_SHOWN]:
         name = row.get("conversation")
-        lines.append(f"  conversation {_cut(visible(str(name)))}" if name is not None else "  conversation")
+        same = f" (and the same change in {n_more} more)" if n_more else ""
+        lines.append(
+            f"  conversation {_cut(visible(str(name)))}{same}" if name is not None else f"  conversation{same}"
+        )
         diff = rendering_diff(row)
         lines += [_diff_line(line) for line in diff[:_DIFF_LINES]]
         if len(diff) > _DIFF_LINES:
             lines.append(f"    and {len(diff) - _DIFF_LINES} more lines; --json has them all")
         lines.append("")
-    return _ended(lines, len(found), _SHOWN, "rendering")
+    n_shown = sum(1 + n_more for _, n_more in changes[:_SHOWN])
+    return _ended(lines, len(found), n_shown, "rendering", n_all=n_different(result))
 
 
 def _diff_line(line: DiffLine) -> str:
@@ -86,14 +93,14 @@ def _diff_line(line: DiffLine) -> str:
     return paint(said, "red") if line.sign == "-" else paint(said, "green") if line.sign == "+" else said
 
 
-def _weights(measure: dict[str, Any]) -> list[str]:
-    found = rows(measure, "tensors")
+def _weights(result: LinkResult) -> list[str]:
+    found = rows(result.measure, "tensors")
     if not found:
         return []
     cells = [
         (
             visible(str(row.get("tensor", ""))),
-            visible(f"{row.get('codec_reference', '–')} → {row.get('codec_candidate', '–')}"),
+            visible(f"{row.get('codec_reference') or '–'} → {row.get('codec_candidate') or '–'}"),
             number(row.get("rel_l2")),
             number(row.get("max_abs")),
             number(row.get("bound")),
@@ -105,8 +112,8 @@ def _weights(measure: dict[str, Any]) -> list[str]:
     return _ended(table(header, cells, right=(2, 3, 4)).splitlines(), len(found), _TENSORS, "tensor")
 
 
-def _activations(measure: dict[str, Any]) -> list[str]:
-    bad = [row for row in rows(measure, "slots") if row.get("is_bad")]
+def _activations(result: LinkResult) -> list[str]:
+    bad = [row for row in rows(result.measure, "slots") if row.get("is_bad")]
     cells = [
         (
             visible(str(row.get("slot", ""))),
@@ -123,7 +130,7 @@ def _activations(measure: dict[str, Any]) -> list[str]:
     return _ended(table(header, cells, right=(1, 2, 3, 4)).splitlines(), len(bad), _TENSORS, "slot")
 
 
-def _logits(measure: dict[str, Any]) -> list[str]:
+def _logits(result: LinkResult) -> list[str]:
     cells = [
         (
             visible(name),
@@ -135,19 +142,19 @@ def _logits(measure: dict[str, Any]) -> list[str]:
             percent(row.get("top1_agreement")),
             f"{row.get('n_flips', '–')} ({interval(row.get('flips_predicted'))})",
         )
-        for name, row in regimes(measure)
+        for name, row in regimes(result.measure)
     ]
     if not cells:
         return []
     header = ("REGIME", "POSITIONS", "MEAN KL", "INTERVAL", "P99", "MAX", "TOP-1", "FLIPS (PREDICTED)")
     lines = table(header, cells, right=range(1, 8)).splitlines()
-    if (floor := real(measure, "floor")) is not None:
+    if (floor := real(result.measure, "floor")) is not None:
         lines.append(f"KL in nats; the reference differs from itself by {number(floor)}")
     return lines
 
 
-def _generation(measure: dict[str, Any]) -> list[str]:
-    found = apart(measure)
+def _generation(result: LinkResult) -> list[str]:
+    found = apart(result.measure)
     lines = []
     for row in found[:_RUNS]:
         place = ", ".join(visible(str(row[key])) for key in ("regime", "probe", "mode") if row.get(key) is not None)
@@ -161,22 +168,22 @@ def _generation(measure: dict[str, Any]) -> list[str]:
     return _ended(lines, len(found), _RUNS, "run")
 
 
-def _ended(lines: list[str], n_found: int, n_shown: int, what: str) -> list[str]:
-    """The lines without a last empty one, and how many more there are."""
+def _ended(lines: list[str], n_kept: int, n_shown: int, what: str, *, n_all: int | None = None) -> list[str]:
+    """The lines without a last empty one, and how many more there are: of `n_all`, a result may keep `n_kept` only."""
     while lines and not lines[-1]:
         lines.pop()
-    return (
-        [*lines, f"  and {_plural(n_found - n_shown, f'more {what}')}; --json has them all"]
-        if n_found > n_shown
-        else lines
-    )
+    n_all, n_shown = max(n_all or 0, n_kept), min(n_shown, n_kept)
+    if n_all <= n_shown:
+        return lines
+    kept = "them all" if n_all == n_kept else str(n_kept)
+    return [*lines, f"  and {_plural(n_all - n_shown, f'more {what}')}; --json has {kept}"]
 
 
 def _cut(text: str, limit: int = 100) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-_DETAILS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+_DETAILS: dict[str, Callable[[LinkResult], list[str]]] = {
     "template": _template,
     "tokens": _tokens,
     "weights": _weights,

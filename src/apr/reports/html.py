@@ -100,7 +100,7 @@ def _section(result: LinkResult) -> dict[str, Any] | None:
     measure, rows = result.measure, _evidence.rows
     drawn: dict[str, Any] = dict.fromkeys(_DRAWN)
     if result.link == "template":
-        drawn["renderings"] = rows(measure, "differences")
+        drawn["renderings"] = _evidence.distinct(rows(measure, "differences"))
     elif result.link == "tokens":
         drawn["texts"] = rows(measure, "differences")
     elif result.link == "weights":
