@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -153,7 +154,7 @@ def skeleton(page: str) -> list[str]:
     lines = page.splitlines()
     heads = [
         " ".join(line.split())
-        for line, below in zip(lines, [*lines[1:], ""], strict=True)
+        for line, below in itertools.pairwise([*lines, ""])
         if line.startswith("#") or below.startswith("|--")
     ]
     return [heads[0].partition(" on ")[0], *heads[1:]]
