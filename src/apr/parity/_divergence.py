@@ -151,7 +151,7 @@ def _chunk(reference: np.ndarray, candidate: np.ndarray, next_ids: np.ndarray) -
     ranked = _ranked(z, min(CONTENDERS + 1, z.shape[1]))[:, 1:]
     others = pull.copy()
     others[rows, top] = -np.inf
-    has_next = next_ids >= 0
+    has_next = (next_ids >= 0) & (next_ids < z.shape[1])
     at = np.where(has_next, next_ids, 0)
     kl = np.maximum((np.exp(log_p) * (log_p - log_q)).sum(axis=1), 0.0)
     delta_p = np.exp(log_q[rows, at]) - np.exp(log_p[rows, at])

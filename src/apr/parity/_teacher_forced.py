@@ -34,8 +34,8 @@ class VocabularyMismatch(ValueError):
     """Logits over other vocabularies, and not by padding alone."""
 
 
-class ReferenceNotFinite(ValueError):
-    """The reference itself gives no number somewhere: nothing can be compared with it."""
+class ReferenceFailed(ValueError):
+    """The reference itself gives up, or gives no number somewhere: nothing can be compared with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,10 @@ def output_if_known(subject: Subject, prompt_ids: Sequence[int]) -> tuple[int, .
 
 
 def observe(pair: Pair) -> tuple[Forced, ...]:
-    """Every probe that the reference can read, forced on both. Raises VocabularyMismatch, and AprError of the reference."""
+    """Every probe that the reference can read, forced on both.
+
+    Raises VocabularyMismatch, ReferenceFailed, and EngineError of the candidate.
+    """
     known = _observed.setdefault(pair.reference, weakref.WeakKeyDictionary())
     if pair.candidate not in known:
         asked = asked_of(pair)
@@ -168,12 +171,15 @@ def n_used(subject: Subject) -> int:
 
 
 def _forced(pair: Pair, probe: Probe, prompt_ids: tuple[int, ...]) -> Forced:
-    output_ids = output_of(pair.reference, prompt_ids)
-    ids = (*prompt_ids, *output_ids)
-    right = rows_of(pair.reference.session, ids[:-1])
-    got = rows_of(pair.candidate.session, ids[:-1])
+    try:
+        output_ids = output_of(pair.reference, prompt_ids)
+        ids = (*prompt_ids, *output_ids)
+        right = rows_of(pair.reference.session, ids[:-1])
+    except EngineError as exc:
+        raise ReferenceFailed(f"the reference gives up over {probe.regime}/{probe.id}: {exc}") from exc
     if not np.isfinite(right).all():
-        raise ReferenceNotFinite(f"the reference's logits of {probe.regime}/{probe.id} are not finite")
+        raise ReferenceFailed(f"the reference's logits of {probe.regime}/{probe.id} are not finite")
+    got = rows_of(pair.candidate.session, ids[:-1])
     right, cut = aligned(right, got, pair.reference)
     divergence = diverge(right, cut, list(ids[1:]))
     del right, cut

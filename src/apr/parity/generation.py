@@ -16,11 +16,11 @@ from apr.engines._subject import Subject
 from apr.errors import AprError, EngineError
 from apr.parity._drift import Drift, drift
 from apr.parity._endpoint_texts import compare_endpoint
-from apr.parity._expectation import loaded, missing_capability
+from apr.parity._expectation import failed, loaded, missing_capability
 from apr.parity._free_running import Free, check_itself, run_candidate, run_reference
 from apr.parity._link import Finding, LinkResult, different, same, undecided
 from apr.parity._pair import Pair
-from apr.parity._teacher_forced import Forced, ReferenceNotFinite, VocabularyMismatch, left_out, observe
+from apr.parity._teacher_forced import Forced, ReferenceFailed, VocabularyMismatch, left_out, observe
 
 LINK = "generation"
 
@@ -41,8 +41,10 @@ def compare(pair: Pair) -> LinkResult:
         forced = observe(pair)
         judged = drift(pair, forced)
         reference = run_reference(pair)
-    except (VocabularyMismatch, ReferenceNotFinite) as exc:
+    except (VocabularyMismatch, ReferenceFailed) as exc:
         return undecided(LINK, "not_comparable", str(exc))
+    except EngineError as exc:
+        return failed(LINK, exc)
     try:
         candidate = run_candidate(pair)
     except EngineError as exc:

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from apr.errors import EngineError
 from apr.parity import margin
 from apr.parity._divergence import joined, rms_delta_p, summary
 from apr.parity._drift import Drift, drift, positions_of
 from apr.parity._endpoint_logprobs import compare_endpoint
-from apr.parity._expectation import loaded, missing_capability, plain
+from apr.parity._expectation import failed, loaded, missing_capability, plain
 from apr.parity._link import LinkResult, different, same, undecided
 from apr.parity._pair import Pair
-from apr.parity._teacher_forced import Forced, ReferenceNotFinite, VocabularyMismatch, left_out, observe
+from apr.parity._teacher_forced import Forced, ReferenceFailed, VocabularyMismatch, left_out, observe
 
 LINK = "logits"
 
@@ -33,8 +34,10 @@ def compare(pair: Pair) -> LinkResult:
         return failure
     try:
         runs = observe(pair)
-    except (VocabularyMismatch, ReferenceNotFinite) as exc:
+    except (VocabularyMismatch, ReferenceFailed) as exc:
         return undecided(LINK, "not_comparable", str(exc))
+    except EngineError as exc:
+        return failed(LINK, exc)
     judged = drift(pair, runs)
     figures = measure(pair, runs, judged) | {"strips": strips(pair, runs)}
     if judged.is_open:
