@@ -171,8 +171,10 @@ def _shown_pair(difference: FieldDifference) -> str:
 
 
 def _shown(value: Any) -> str:
+    """A word as it is; what has spaces or line breaks in it in quotes, cut to forty characters."""
     text = "not set" if value is None else value if isinstance(value, str) else repr(value)
-    return repr(text[:37] + "…") if len(text) > 40 else text
+    cut = text if len(text) <= 40 else text[:37] + "…"
+    return repr(cut) if isinstance(value, str) and (cut != text or len(text.split()) != 1) else cut
 
 
 def _compare_outcomes(
