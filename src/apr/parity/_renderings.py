@@ -107,7 +107,11 @@ def _is_ending(case: Case) -> bool:
     """Whether the answer's whole header is lost or added at the end; a header that is spelled otherwise is another text."""
     reference, candidate = case.reference or "", case.candidate or ""
     if candidate.startswith(reference):
-        return bool(candidate[len(reference) :].strip())
+        added = candidate[len(reference) :].strip()
+        header = reference[len(case.without_header) :].strip() if case.without_header is not None else ""
+        contents = [str(message.get("content") or "").strip() for message in case.messages]
+        is_turn = any(content and content in added for content in contents)
+        return bool(added) and not is_turn and (not header or added == header)
     if not reference.startswith(candidate) or not reference[len(candidate) :].strip():
         return False
     return case.without_header is None or candidate.rstrip() == case.without_header.rstrip()
@@ -133,6 +137,6 @@ def _finding(cause: Cause, said: str, case: Case, n_different: int, n_cases: int
 
 _RULES: tuple[tuple[Cause, str, Callable[[Case], bool]], ...] = (
     ("template.not_applied", "the candidate's prompt is the bare messages: its template is not applied", _is_bare),
-    ("template.double", "the candidate's prompt is wrapped twice", _is_doubled),
     ("template.generation_prompt", "the candidate's prompt ends otherwise, where the answer is to begin", _is_ending),
+    ("template.double", "the candidate's prompt is wrapped twice", _is_doubled),
 )

@@ -51,6 +51,13 @@ def judge(subject: Subject, config: ModelConfig, *, effect_of: Callable[[str], s
             "the original of this file would tell"
         )
         return undecided(LINK, "cannot_tell", reason, measure)
+    contexts = verdict.published.contexts
+    if config.max_position_embeddings not in contexts:
+        reason = (
+            f"the hyper-parameters are those published for {name}, but for the context length, {config.max_position_embeddings} "
+            f"in place of {' or '.join(map(str, contexts))}: {effect_of('max_position_embeddings')}; its original would tell"
+        )
+        return undecided(LINK, "cannot_tell", reason, measure)
     return same(LINK, f"the hyper-parameters fit the tensors, and are those published for {name}", measure)
 
 

@@ -9,9 +9,11 @@ from apr.engines._subject import Subject
 from apr.parity import _families
 from apr.parity._link import Finding, LinkResult, different, same, undecided
 from apr.parity._tokenizer_tables import family
+from apr.tokenizer import pre
 from apr.tokenizer.spec import TokenizerSpec, TokenType
 
 LINK = "tokenizer"
+_MOST_UNMADE = 0.05  # whole vocabularies have none, or a few that were added by hand
 
 
 def judge(subject: Subject) -> LinkResult:
@@ -24,7 +26,7 @@ def judge(subject: Subject) -> LinkResult:
         "kind": spec.kind,
         "published": None if known is None else known.name,
     }
-    findings = list(_special_ids(spec))
+    findings = [*_unreachable(spec), *_special_ids(spec)]
     if known is not None:
         findings = [*_not_as_published(spec, known), *findings]
     if findings:
@@ -36,6 +38,19 @@ def judge(subject: Subject) -> LinkResult:
         )
         return undecided(LINK, "cannot_tell", reason, measure)
     return same(LINK, f"the tokenizer is that of {known.name}, split rule and BOS rule included", measure)
+
+
+def _unreachable(spec: TokenizerSpec) -> Iterator[Finding]:
+    """Entries of a byte-level vocabulary that no merge makes, if there are many: merges were lost."""
+    if spec.kind != "bpe" or pre.rules(spec.pre).ignore_merges:
+        return
+    made = {merge.replace(" ", "", 1) for merge in spec.merges}
+    kinds = zip(spec.tokens, spec.token_types, strict=True)
+    joined = [token for token, kind in kinds if kind == TokenType.NORMAL and len(token) > 1]
+    lost = [token for token in joined if token not in made]
+    if len(lost) > _MOST_UNMADE * len(joined):
+        sentence = f"no merge makes {len(lost)} of {len(joined)} entries, such as {lost[0]!r}: merges were lost"
+        yield Finding("tokenizer.merges", sentence, {"n_lost": len(lost), "token_id": spec.tokens.index(lost[0])})
 
 
 def _special_ids(spec: TokenizerSpec) -> Iterator[Finding]:

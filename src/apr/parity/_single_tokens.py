@@ -11,6 +11,7 @@ from apr.errors import TemplateError, TokenizerError
 from apr.parity._batteries import CONVERSATIONS, TEXTS
 from apr.parity._link import Finding, LinkResult, different, same, undecided
 from apr.parity._renderings import offset_of
+from apr.tokenizer._spm import SPACE
 
 LINK = "tokens"
 
@@ -25,7 +26,7 @@ def judge(subject: Subject) -> LinkResult:
             continue
         n_tried += 1
         ids, back = came_back
-        if back != (text.replace("▁", " ") if subject.spec.kind == "spm" else text):
+        if back != text and (subject.spec.kind == "bpe" or back != text.replace(SPACE, " ")):
             n_unknown += subject.spec.unk_token_id in ids
             lost.append((text, back))
     measure: dict[str, Any] = {

@@ -117,8 +117,9 @@ def _finding(candidate: Subject, difference: Difference) -> Finding:
     is_missing = reference not in (None, False, ()) and not difference.is_derived
     if is_missing and _config_keys.said(candidate.file, key) is None:
         where["spelling"] = spelling
+        name = f" ({spelling})" if spelling != key else ""
         sentence = (
-            f"the candidate leaves out {key} ({spelling}), which is {_shown(reference)} in the reference, "
+            f"the candidate leaves out {key}{name}, which is {_shown(reference)} in the reference, "
             f"and {_shown(found)} is taken: {_effect(key)}"
         )
         return Finding("metadata.missing", sentence, where)

@@ -191,7 +191,7 @@ def _by_evidence(
     tables = _Tables.of(spec, its_spec) if inside else None
     for each in inside:
         assert tables is not None
-        causes.setdefault(tables.cause_of(each), []).append(each)
+        causes.setdefault(tables.cause_of(each, pair.reference), []).append(each)
     for cause, examples in sorted(causes.items(), key=lambda item: -len(item[1])):
         findings.append(_inside_finding(pair, cause, examples, len(encoded)))
     return findings
@@ -290,8 +290,8 @@ class _Tables:
         at = _tokenizer_tables.first_difference(list(reference.merges), list(candidate.merges))
         return cls(reference, candidate, control, at is None or reference.kind != candidate.kind)
 
-    def cause_of(self, each: Encoded) -> Cause:
-        """By the first id that differs."""
+    def cause_of(self, each: Encoded, reader: Subject) -> Cause:
+        """By the first id that differs. reader: whose tables say what ids stand for."""
         at = each.position
         first = {side[at] for side in (each.reference, each.candidate) if at < len(side)}
         if first & self.control or not (each.reference and each.candidate):
@@ -299,7 +299,12 @@ class _Tables:
         n = min(len(self.reference.tokens), len(self.candidate.tokens))
         if any(i >= n or self.reference.tokens[i] != self.candidate.tokens[i] for i in first):
             return "tokenizer.vocab"
-        return "tokenizer.pre" if self.have_same_merges else "tokenizer.merges"
+        if not self.have_same_merges:
+            return "tokenizer.merges"
+        is_cut = max(each.candidate) < n and reader.tokenizer.decode(each.reference) == reader.tokenizer.decode(
+            each.candidate
+        )
+        return "tokenizer.pre" if is_cut else "tokenizer.vocab"
 
 
 def _inside_finding(pair: Pair, cause: Cause, examples: Sequence[Encoded], n_texts: int) -> Finding:
