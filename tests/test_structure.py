@@ -33,6 +33,7 @@ THROUGH_THE_ROOM = {
     "kernels": "test_attention.py",
     "convert": "test_transcode.py",
     "tokenizer": "test_tokenizer.py",
+    "parity": "test_why.py",
     "qa": "test_gate.py",
     "reports": "test_text.py",
     "models": "test_against_transformers.py",

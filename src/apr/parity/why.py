@@ -133,7 +133,7 @@ class _Walk:
         """Force the reference's output of a link into the candidate; whether the walk can go on."""
         cause = result.findings[0].cause
         if link == "activations":
-            self.proved_alone = chain.module_of(link).prove(self.pair, result.findings[0])
+            self.proved_alone = chain.module_of(link).prove(self.pair, _together(result.findings))
             self.is_stuck = True
             return False
         if cause.startswith("engine.") or link == "logits":
@@ -160,7 +160,8 @@ class _Walk:
         link, finding = self.broken[0]
         if self.proved_alone is not None:
             before, after = self.proved_alone
-            forced = f"the reference's {finding.where.get('slot', 'value')}"
+            others = sum(f_link == link for f_link, _ in self.broken) - 1
+            forced = f"the reference's {finding.where['slot']}" + (f" and {others} more ops" if others else "")
             return Proof(forced, "same" if after <= max(1e-6, before / 20) else "different", before, after)
         if self.is_stuck:
             return Proof("nothing: this cannot be forced from outside", "not run", self._kl("logits"), None)
@@ -257,6 +258,12 @@ def _sentence_of_one(name: str, broken: Sequence[tuple[str, Finding]], open_ques
     unknown = "; ".join(result.sentence.rstrip(".") for result in open_questions)
     end = f" What it cannot say of itself: {unknown}." if unknown else ""
     return f"{name} does not contradict itself.{end} Give the original to know more: apr why ORIGINAL {name}"
+
+
+def _together(findings: Sequence[Finding]) -> Finding:
+    """One finding with the slots of all, to be put right at once."""
+    slots = [slot for f in findings if not f.is_benign for slot in f.where.get("slots", [f.where["slot"]])]
+    return replace(findings[0], where=findings[0].where | {"slots": slots})
 
 
 def _forced(finding: Finding) -> str:
