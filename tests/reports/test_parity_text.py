@@ -52,6 +52,11 @@ def test_benign_is_said_plainly_and_defects_never_are() -> None:
     assert "benign" not in _parity.why(samples.broken())
 
 
+def test_what_one_file_cannot_say_of_itself_is_no_all_clear() -> None:
+    alone = replace(samples.benign(), reference=None, verdict="cannot_tell", link=None, cause=None, proof=None)
+    assert alone.benign and _evidence.all_clear(alone) is None and "benign:" not in _parity.why(alone)
+
+
 def test_a_healthy_pair_has_one_row_a_link_and_no_next_step() -> None:
     said = _parity.parity(samples.healthy())
     assert [len(re.findall(rf"✓ same +{link} ", said)) for link in LINKS] == [1] * len(LINKS)

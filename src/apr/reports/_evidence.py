@@ -203,6 +203,15 @@ def verdict_line(report: ParityReport) -> str:
     return f"{said} ({left})" if left else said
 
 
+def all_clear(report: ParityReport | WhyReport) -> str | None:
+    """That nothing is a defect, in a sentence; None unless that was found out."""
+    if report.verdict == "different" and report.benign:
+        return "This is benign: the drift is what rounding explains, and no defect was found."
+    if report.verdict == "same" and report.reference is not None:
+        return "Nothing differs: there is no defect to look for."
+    return None
+
+
 def next_command(report: ParityReport | WhyReport) -> str | None:
     """What to type after this report; None if there is nothing to ask."""
     if report.reference is None:

@@ -9,6 +9,7 @@ from apr.reports._evidence import (
     MARKS,
     WORDS,
     State,
+    all_clear,
     figure,
     further_findings,
     next_command,
@@ -54,8 +55,8 @@ def why(report: WhyReport) -> str:
     """The answer first; then where, the proof, the reasons behind it, what else was found, and every link."""
     mark = paint(MARKS[state_of(report)], _COLOURS[state_of(report)])
     blocks = [f"{mark} {paint(visible(report.sentence), 'bold')}", _sides(report.reference, report.candidate)]
-    if report.benign:
-        blocks.append(paint(_benign(report), "green"))
+    if (clear := all_clear(report)) is not None:
+        blocks.append(paint(f"  {clear}", "green"))
     if report.cause is not None:
         cause = f"{report.cause}, in the {report.link} link" if report.link else str(report.cause)
         blocks.append(_section("where", facts([("cause", cause), *where_rows(report.where)])))
@@ -85,12 +86,6 @@ def not_kept_line(side: str, reason: str) -> str:
 def _sides(reference: str | None, candidate: str) -> str:
     sides = [("reference", visible(reference))] if reference is not None else []
     return facts([*sides, ("candidate", visible(candidate))])
-
-
-def _benign(report: WhyReport) -> str:
-    if report.verdict == "same":
-        return "  Nothing differs: there is no defect to look for."
-    return "  This is benign: the drift is what rounding explains, and no defect was found."
 
 
 def _verdict(verdict: State) -> str:

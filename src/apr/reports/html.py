@@ -54,6 +54,7 @@ def page(report: ParityReport | WhyReport) -> str:
         title=f"{report.schema.partition('/')[0].replace('.', ' ')}: {report.reference or ''} {report.candidate}",
         verdict=_evidence.state_of(report),
         headline=_headline(report),
+        all_clear=_evidence.all_clear(report),
         chain=_chain(report),
         links=report.links,
         sections=[section for result in report.links if (section := _section(result)) is not None],
