@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import gguf
-import ggml_oracle
 import numpy as np
 import pytest
 
+import ggml_oracle
 from apr.kernels import quants
 from apr.parity._rounding_bounds import Allowance, allowance, is_block_codec, is_known
 
@@ -107,7 +107,18 @@ def test_apr_q4_scales_that_are_read_as_zero_are_allowed_for() -> None:
 
 
 def add_one_to_a_nibble(raw: np.ndarray, codec: str) -> None:
-    byte = {"q4_0": 2, "q4_1": 4, "q5_0": 6, "q5_1": 8, "q8_0": 2, "q4_k": 16, "q5_k": 48, "q6_k": 0, "q2_k": 16, "q3_k": 32}[codec]
+    byte = {
+        "q4_0": 2,
+        "q4_1": 4,
+        "q5_0": 6,
+        "q5_1": 8,
+        "q8_0": 2,
+        "q4_k": 16,
+        "q5_k": 48,
+        "q6_k": 0,
+        "q2_k": 16,
+        "q3_k": 32,
+    }[codec]
     block = quants.codec(codec).block_bytes
     raw[5 * block + byte] ^= 0x01 if codec != "q8_0" else 0x04
 

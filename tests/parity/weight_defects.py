@@ -32,6 +32,11 @@ class Defect:
     tensor: str
     where: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def fits_any_size(self) -> bool:
+        """Whether it is planted without indices of the smallest model."""
+        return not {"rows", "heads"} & set(self.where) and self.name != "heads reordered"
+
     def __str__(self) -> str:
         return self.name
 
@@ -87,7 +92,9 @@ def _rows_permuted(weights: Weights) -> None:
 
 
 def _columns_permuted(weights: Weights) -> None:
-    weights[DOWN0] = np.ascontiguousarray(weights[DOWN0][:, np.random.default_rng(5).permutation(weights[DOWN0].shape[1])])
+    weights[DOWN0] = np.ascontiguousarray(
+        weights[DOWN0][:, np.random.default_rng(5).permutation(weights[DOWN0].shape[1])]
+    )
 
 
 def _two_rows_exchanged(weights: Weights) -> None:

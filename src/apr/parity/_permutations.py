@@ -87,8 +87,11 @@ def name(order: np.ndarray, *, head_dim: int | None, noun: str = "rows") -> Orde
         by = shift if shift <= n // 2 else shift - n
         return Order("shifted", f"its {noun} are shifted by {by}")
     for block in _BLOCKS:
-        if n % block == 0 and np.array_equal(order // block, places // block):
-            return Order("blocks", f"the order within blocks of {block} {noun} is another: {_head_of(order, block)}")
+        if n % block == 0 and n > block and np.array_equal(order // block, places // block):
+            inner = order.reshape(-1, block) % block
+            if (inner == inner[0]).all():
+                first = ", ".join(str(int(i)) for i in inner[0, :4])
+                return Order("blocks", f"within each block of {block} {noun} they come as {first} …")
     if np.unique(order).size < n:
         return Order("rows", f"{moved} of {n} {noun} are copies of other {noun}")
     return Order("rows", f"{moved} of {n} {noun} are in other places")
@@ -128,11 +131,6 @@ def _by_heads(order: np.ndarray, head_dim: int, noun: str) -> Order | None:
         if (within[~is_plain] == pattern).all():
             return Order(kind, f"{words}{where}")
     return None
-
-
-def _head_of(order: np.ndarray, block: int) -> str:
-    first = next(run for run in order.reshape(-1, block) if np.any(run % block != np.arange(block))) % block
-    return ", ".join(str(int(i)) for i in first[:4]) + " …"
 
 
 def _nearest(reference: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

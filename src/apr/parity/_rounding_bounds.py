@@ -55,6 +55,11 @@ class Allowance:
     above: np.ndarray
     refitted: int = 0
 
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Allowance:
+        """With all three parts changed in one way; parts that spread over the values as they are stay."""
+        half, below, above = (change(p) if p.ndim else p for p in (self.half, self.below, self.above))
+        return Allowance(half, below, above, self.refitted)
+
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
@@ -143,10 +148,8 @@ def _on_grid(grid: _Grid, values: np.ndarray, rule: _Rule) -> Allowance:
     above = np.where(groups >= grid.hi - touch, inside + grid.overshoot, inside)
     # a group without a step holds one value: what it stood for is anything that was too small for a scale
     half = np.where(grid.step > 0, grid.step * np.float32(0.5), grid.lost)
-    half = np.broadcast_to(half, groups.shape)
-    shape = values.shape
-    parts = (part.reshape(-1)[: flat.size].reshape(shape) for part in (half, below, above))
-    return Allowance(*parts, refitted=rule.group if rule.fit else 0)
+    found = Allowance(np.broadcast_to(half, groups.shape), below, above, rule.group if rule.fit else 0)
+    return found.each(lambda part: part.reshape(-1)[: flat.size].reshape(values.shape))
 
 
 def _made(step: np.ndarray, lo: np.ndarray, rule: _Rule, *, slack: np.ndarray, scale_error: np.ndarray) -> _Grid:
@@ -227,7 +230,9 @@ def _of_units(units: np.ndarray, scales: np.ndarray, minima: np.ndarray, rule: _
 def _signed_scales(unit: np.ndarray, scales: np.ndarray, rule: _Rule) -> _Grid:
     step = unit * scales
     error = (np.abs(unit) * np.float32(rule.unit) + _half_unit(unit) * 140) * -rule.least
-    return _made(step, step * rule.least, rule, slack=np.zeros_like(step), scale_error=np.broadcast_to(error, step.shape))
+    return _made(
+        step, step * rule.least, rule, slack=np.zeros_like(step), scale_error=np.broadcast_to(error, step.shape)
+    )
 
 
 def _q3_k(blocks: np.ndarray, rule: _Rule) -> _Grid:

@@ -75,10 +75,17 @@ class Case:
         """What a vector's columns are called."""
         return "values" if self.is_vector else "columns"
 
+    @property
+    def slack(self) -> float:
+        """What a fitted factor may add. Values that were cut off in place of rounded are smaller by nearly a factor."""
+        b = self.before
+        looks_cut = 0.7 < max(abs(b.bias), abs(b.outward)) < 1.3 and 1.6 < b.noise < 2.4
+        return _SLACK / 4 if looks_cut else _SLACK
+
     def fits(self, transform: Transform) -> bool:
         """Whether rounding explains what the transform leaves."""
         with np.errstate(all="ignore"):
-            after = judge_whole(Transformed(self.reference, transform), self.candidate, self.pool, slack=_SLACK)
+            after = judge_whole(Transformed(self.reference, transform), self.candidate, self.pool, slack=self.slack)
         most = _MOST_BEYOND * after.n
         if self.before.n:  # else the shapes differ, and nothing could be measured before
             most = min(most, self.before.n_beyond / _BETTER)

@@ -93,11 +93,11 @@ def _again(one: _Measured, pool: Pool) -> _Measured:
 def _settled(match: Match) -> Outcome | None:
     """What needs no decoding: equal bytes, or an encoding that is not known."""
     a, b = match.reference, match.candidate
-    codecs = {"codec_reference": a.info.codec, "codec_candidate": b.info.codec}
+    codecs = (a.info.codec, b.info.codec)
     if same_bytes(a, b, n_rows=match.n_rows):
-        return Outcome(match.name, "exact", **codecs)
+        return Outcome(match.name, "exact", None, "", "", {}, *codecs)
     if not (is_known(a.info.codec) and is_known(b.info.codec)):
-        return Outcome(match.name, "unknown", **codecs)
+        return Outcome(match.name, "unknown", None, "", "", {}, *codecs)
     return None
 
 

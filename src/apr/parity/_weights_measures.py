@@ -300,14 +300,11 @@ def survey(reference: Readable, candidate: Readable, pool: Pool) -> Survey:
 
     parts = list(pool.map(part, chunks(candidate.shape)))
     rows = [np.concatenate([p.rows[i] for p in parts]) for i in range(6)]
-    columns = [np.sum([p.columns[i] for p in parts], axis=0, dtype=np.float64) for i in range(6)]
+    columns = [np.asarray(sum(p.columns[i].astype(np.float64) for p in parts)) for i in range(6)]
     return Survey(
-        Sums(*(part.astype(np.float64) for part in rows[:4])),
+        Sums(*(np.asarray(part, dtype=np.float64) for part in rows[:4])),
         Sums(*columns[:4]),
-        rows[4],
-        rows[5],
-        columns[4].astype(np.float32),
-        columns[5].astype(np.float32),
+        *(np.asarray(part, dtype=np.float32) for part in (*rows[4:], *columns[4:])),
     )
 
 

@@ -55,18 +55,17 @@ class Tensor:
         """Rows in canonical order, a norm's 1 added."""
         if not self._has_rows_of_bytes:
             whole = self._whole
-            return Rows(whole.values[rows], _taken(whole.allowance, rows))
-        raw = self._bytes(rows)
+            return Rows(whole.values[rows], whole.allowance.each(lambda part: part[rows]))
+        raw, shape = self._encoded(rows)
         codec = self.place.info.codec
-        values = quants.codec(codec).decode(raw, (raw.shape[0], self.shape[1]))
+        values = quants.codec(codec).decode(raw, shape)
         return self._offset(Rows(values, allowance(codec, raw, values)))
 
     def values(self, rows: slice | np.ndarray) -> np.ndarray:
         """float32 [n, columns]: the decoded values alone."""
         if not self._has_rows_of_bytes:
             return self._whole.values[rows]
-        raw = self._bytes(rows)
-        found = quants.codec(self.place.info.codec).decode(raw, (raw.shape[0], self.shape[1]))
+        found = quants.codec(self.place.info.codec).decode(*self._encoded(rows))
         return found + np.float32(self.place.norm_offset) if self.place.norm_offset else found
 
     def release(self) -> None:
@@ -79,8 +78,7 @@ class Tensor:
         info = self.place.info
         if len(info.shape) < 2:
             return False
-        # every block of apr_q8 is one element, but the tensor's scale stands before them
-        return info.codec != "apr_q8" and self.shape[1] % max(1, quants.codec(info.codec).block_size) == 0
+        return self.shape[1] % max(1, quants.codec(info.codec).block_size) == 0
 
     @cached_property
     def _whole(self) -> Rows:
@@ -89,15 +87,20 @@ class Tensor:
         values = self.place.file.array(info.name)
         found = Rows(values, allowance(info.codec, raw, values))
         if order is not None:
-            found = Rows(values[order], _taken(found.allowance, order))
+            found = Rows(values[order], found.allowance.each(lambda part: part[order]))
         shape = self.shape
-        allowed = Allowance(*(p.reshape(shape) if p.ndim else p for p in _parts(found.allowance)))
+        allowed = found.allowance.each(lambda part: part.reshape(shape))
         return self._offset(Rows(found.values.reshape(shape), allowed))
 
-    def _bytes(self, rows: slice | np.ndarray) -> np.ndarray:
+    def _encoded(self, rows: slice | np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        """uint8, the bytes of some rows, and their shape."""
         info, order = self.place.info, self.place.row_order
-        table = self.place.file.raw(info.name).reshape(self.shape[0], -1)
-        return table[rows] if order is None else table[order[rows]]
+        raw = self.place.file.raw(info.name)
+        scale = 4 if info.codec == "apr_q8" else 0  # one for the tensor, before all rows
+        table = raw[scale:].reshape(self.shape[0], -1)
+        found = table[rows] if order is None else table[order[rows]]
+        shape = (found.shape[0], self.shape[1])
+        return (np.concatenate([raw[:scale], found.reshape(-1)]) if scale else found), shape
 
     def _offset(self, rows: Rows) -> Rows:
         if not self.place.norm_offset:
@@ -141,14 +144,13 @@ class Transformed:
         found = self.original.read(rows if t.rows is None else t.rows[rows])
         if t.columns is not None:
             columns = t.columns
-            allowed = (p[:, columns] if p.ndim else p for p in _parts(found.allowance))
-            found = Rows(found.values[:, columns], Allowance(*allowed))  # blocks are torn apart: no refitting
-        is_vector = isinstance(t.factor, np.ndarray)
-        factor = np.float32(t.factor) if not isinstance(t.factor, np.ndarray) else t.factor
-        if is_vector and factor.shape[0] > 1:
-            factor = factor[rows]
-        if is_vector or t.factor != 1.0:
-            found = _multiplied(found, factor)
+            allowed = found.allowance.each(lambda part: part[:, columns])
+            # blocks are torn apart: none is looked at as a whole
+            found = Rows(found.values[:, columns], replace(allowed, refitted=0))
+        if isinstance(t.factor, np.ndarray):
+            found = _multiplied(found, t.factor[rows] if t.factor.shape[0] > 1 else t.factor)
+        elif t.factor != 1.0:
+            found = _multiplied(found, np.full((1, 1), t.factor, dtype=np.float32))
         if t.offset:
             values = found.values + np.float32(t.offset)
             found = Rows(values, _widened(found.allowance, np.abs(values) * _SUM_ERROR))
@@ -160,17 +162,18 @@ class _Turned:
 
     def __init__(self, original: Readable, transform: Transform) -> None:
         whole = original.read(slice(0, original.shape[0]))
-        parts = [whole.values, *(np.broadcast_to(part, whole.values.shape) for part in _parts(whole.allowance))]
-        if transform.is_transposed:
-            parts = [part.T for part in parts]
-        if transform.shape is not None:
-            parts = [part.reshape(transform.shape) for part in parts]
-        values, *allowed = (np.ascontiguousarray(part) for part in parts)
+
+        def turned(part: np.ndarray) -> np.ndarray:
+            part = np.broadcast_to(part, whole.values.shape)
+            part = part.T if transform.is_transposed else part
+            return np.ascontiguousarray(part if transform.shape is None else part.reshape(transform.shape))
+
+        values = turned(whole.values)
         self.shape: tuple[int, int] = values.shape
-        self._whole = Rows(values, Allowance(*allowed))
+        self._whole = Rows(values, replace(whole.allowance.each(turned), refitted=0))
 
     def read(self, rows: slice | np.ndarray) -> Rows:
-        return Rows(self._whole.values[rows], _taken(self._whole.allowance, rows))
+        return Rows(self._whole.values[rows], self._whole.allowance.each(lambda part: part[rows]))
 
 
 def chunks(shape: tuple[int, int]) -> list[slice]:
@@ -212,21 +215,14 @@ class _Head:
         return self.original.read(rows)
 
 
-def _multiplied(rows: Rows, factor: np.ndarray | np.float32) -> Rows:
-    half, below, above = (part * np.abs(factor) for part in _parts(rows.allowance))
-    below, above = np.where(factor < 0, above, below), np.where(factor < 0, below, above)
+def _multiplied(rows: Rows, factor: np.ndarray) -> Rows:
+    """factor: float32 that spreads over the values."""
+    scaled = rows.allowance.each(lambda part: part * np.abs(factor))
+    below, above = np.where(factor < 0, scaled.above, scaled.below), np.where(factor < 0, scaled.below, scaled.above)
     values = rows.values * factor
     # the factor is estimated from the tensors: its last digits are not the true ones
-    return Rows(values, _widened(Allowance(half, below, above), np.abs(values) * np.float32(1e-6)))
+    return Rows(values, _widened(replace(scaled, below=below, above=above), np.abs(values) * np.float32(4e-6)))
 
 
 def _widened(allowed: Allowance, by: np.ndarray) -> Allowance:
     return replace(allowed, below=allowed.below + by, above=allowed.above + by)
-
-
-def _parts(allowed: Allowance) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return allowed.half, allowed.below, allowed.above
-
-
-def _taken(allowed: Allowance, rows: slice | np.ndarray) -> Allowance:
-    return Allowance(*(part[rows] if part.ndim else part for part in _parts(allowed)), refitted=allowed.refitted)

@@ -51,9 +51,9 @@ def force(pair: Pair, findings: Sequence[Finding]) -> Subject:
     reference = pair.reference.checkpoint
     wrong = [finding for finding in findings if not finding.is_benign] or list(findings)
     named = {name for finding in wrong for name in finding.where.get("tensors", [finding.where.get("tensor")])}
-    if named & {HEAD, EMBEDDING} and reference.config.tie_word_embeddings:
-        named |= {EMBEDDING} if HEAD not in named else set()
     places = {name: place for name, place in reference.tensors.items() if name in named}
+    if HEAD in named and reference.config.tie_word_embeddings:
+        places[HEAD] = reference.tensors[EMBEDDING]
     if any(f.cause == "file.unreadable" for f in wrong):
         places = dict(reference.tensors)
     return pair.candidate.with_config(_config(pair, named)).with_tensors(places)
