@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,15 @@ def test_composition_that_gguf_cannot_ask_for_is_a_note(stock: Stock, tmp_path: 
     assert result.verdict == "same" and result.measure["n_composed"] > 0, result.sentence
     # between two formats that can say it, it is a fault
     assert compared(tokens, original, stock.path("qwen2", "safetensors")).verdict == "different"
+
+
+@pytest.mark.real
+@pytest.mark.parity
+@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+def test_llama_cpp_makes_the_same_ids_of_a_real_file(alias: str, real_model: Callable[[str], Path]) -> None:
+    path = real_model(alias)
+    result = compared(tokens, subject(path), Subject(path, "llama-cpp", threads=1))
+    assert result.verdict == "same", result.sentence
 
 
 def test_another_split_rule_shows_in_the_ids(stock: Stock, tmp_path: Path) -> None:

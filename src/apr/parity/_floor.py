@@ -30,8 +30,8 @@ OWN_ENGINES = frozenset({OWN_ENGINE, "numpy"})
 _PRODUCT_INPUTS = frozenset({"attn_norm", "attn", "ffn_norm", "ffn_swiglu", "final_norm"})
 _CACHED = frozenset({"k_rope", "v"})
 _SCORED = _CACHED | {"q_rope"}
-# Q8_0 and Q8_K of llama.cpp: the second holds one scale for 256 values
-_OWN_BLOCK, _OTHER_BLOCK = 32, 256
+# Q8_0 and Q8_K of llama.cpp, ggml-cpu.c `vec_dot_type`: the second, which K-quants meet, holds one scale for 256 values
+_BLOCK, _K_BLOCK = 32, 256
 
 Rounding = Callable[[str, np.ndarray], np.ndarray]
 
@@ -43,11 +43,13 @@ class Precision:
     activations:  "float32", "float16", "bfloat16", "int8"
     kv_cache:     "float32", "float16", "bfloat16", or a codec of 8 bits or less
     is_own:       our engine, whose other values are all float32; another's may be halves anywhere (lookup tables, scores)
+    block:        values under one scale, of 8-bit activations: 32, or 256 where llama.cpp meets weights in blocks of 256
     """
 
     activations: str
     kv_cache: str
     is_own: bool
+    block: int = _BLOCK
 
     @property
     def is_exact(self) -> bool:
@@ -63,7 +65,8 @@ def precision_of(subject: Subject) -> Precision:
     session = subject.session
     known = {"float32", "float16", "bfloat16"}
     activations = session.activations if session.activations in known else "int8"
-    return Precision(activations, session.kv_cache_dtype, subject.engine in OWN_ENGINES)
+    is_own = subject.engine in OWN_ENGINES
+    return Precision(activations, session.kv_cache_dtype, is_own, _BLOCK if is_own else _block(subject))
 
 
 def rounding(seed: int) -> Change:
@@ -88,7 +91,7 @@ def coarsened(precision: Precision) -> Change:
         if precision.activations in ("float16", "bfloat16"):
             return _HALVES[precision.activations](value)
         if precision.activations == "int8" and slot in _PRODUCT_INPUTS:
-            return to_int8(value, _OWN_BLOCK if precision.is_own else _OTHER_BLOCK)
+            return to_int8(value, precision.block)
         if slot in _CACHED and precision.kv_cache not in ("float32", "float16"):
             return _HALVES.get(precision.kv_cache, _to_q8_0)(value)
         if slot in (_CACHED if precision.is_own else _SCORED) and precision.kv_cache == "float16":
@@ -194,8 +197,13 @@ def to_int8(value: np.ndarray, block: int) -> np.ndarray:
     return rounded
 
 
+def _block(subject: Subject) -> int:
+    codecs = {place.info.codec for place in subject.checkpoint.tensors.values()}
+    return _K_BLOCK if any(codec.endswith("_k") for codec in codecs) else _BLOCK
+
+
 def _to_q8_0(value: np.ndarray) -> np.ndarray:
-    return to_int8(value, _OWN_BLOCK)
+    return to_int8(value, _BLOCK)
 
 
 _HALVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"float16": to_float16, "bfloat16": to_bfloat16}

@@ -6,8 +6,9 @@ Source: llama.cpp, tools/perplexity/perplexity.cpp (`perplexity`, `log_softmax`,
     n_chunk * (n_ctx - 1 - n_ctx / 2) rows, each of float32 scale, float32 least log-probability, uint16[n_vocab], padded to
     an even number: log-probability = scale * value + least
 
-A row is of the second half of a chunk's positions but the last. Values are 16 bits of at most 16 logits below the first:
-what lies lower is raised to the least, so that a row need not sum to one. That is the file's floor, and it is measured.
+A row is of the second half of a chunk's positions but the last. Values are 16 bits over at most 16 logits below the first:
+what lies lower is raised to the least, and left out of every sum, so that a row need not sum to one. That is the file's
+floor, and it is measured.
 """
 
 from __future__ import annotations
@@ -77,10 +78,16 @@ class KldBase:
             )
         return values
 
-    def excess(self) -> np.ndarray:
-        """float64 [all rows]: by how much each row's probabilities miss one, which is the file's own error."""
-        found = [np.exp(self.chunk(i).astype(np.float64)).sum(axis=1) - 1.0 for i in range(self.n_chunk)]
-        return np.concatenate(found)
+    def errors(self, index: int) -> np.ndarray:
+        """float64 [n_rows]: what 16 bits alone add to each row's divergence from what was saved, nats.
+
+        With an error d in each log-probability that is the sum of p d + d² p / 2: the first is what the row misses one by.
+        """
+        scale = np.ascontiguousarray(np.asarray(self._rows[index])[:, :2]).view("<f4")[:, 0].astype(np.float64)
+        log_p = self.chunk(index).astype(np.float64)
+        missing = np.where(log_p > _LEAST_LOG_PROBABILITY, np.exp(log_p), 0.0).sum(axis=1) - 1.0
+        # d is uniform over one step
+        return np.abs(missing) + scale**2 / 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +167,14 @@ def compare(base: KldBase, subject: Subject, *, chunks: int | None = None, seed:
     return KldComparison(
         statistics=dict(_statistics(kl[finite], delta[finite], nll[finite], nll_base[finite], same[finite])),
         kl_interval=mean_interval(np.where(finite, kl, np.nan), clusters, seed=seed),
-        floor=float(np.abs(floors).mean()),
+        floor=float(floors.mean()),
         n_positions=len(kl),
         n_nonfinite=int((~finite).sum()),
     )
 
 
 def _chunk(base: KldBase, subject: Subject, index: int) -> tuple[np.ndarray, ...]:
-    """By row: divergence, Δp, both negative log-likelihoods, same top, the file's own error, whether it is finite."""
+    """By row: divergence, Δp, both negative log-likelihoods, same top, the file's error, whether it is finite."""
     ids = base.tokens[index].astype(np.int64)
     fed = ids.copy()
     # llama.cpp puts a beginning of text into each chunk's first place, and the file does not say so
@@ -187,8 +194,7 @@ def _chunk(base: KldBase, subject: Subject, index: int) -> tuple[np.ndarray, ...
         nll,
         nll_base,
         log_p.argmax(axis=1) == log_q.argmax(axis=1),
-        # probabilities that do not sum to one shift the divergence by what is missing
-        p.sum(axis=1) - 1.0,
+        base.errors(index),
         finite,
     )
 

@@ -21,7 +21,8 @@ from apr.parity._causes import Cause
 from apr.parity._link import Finding, LinkResult, different, same, undecided
 from apr.parity._pair import Pair
 from apr.parity._renderings import Case, explained
-from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, ids_of_type
+from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType, ids_of_type
+from apr.tokenizer.stop import END_OF_TURN
 
 LINK = "tokens"
 _READ_ERRORS = (FormatError, UnsupportedError, TokenizerError, TemplateError)
@@ -74,7 +75,8 @@ def compare(pair: Pair) -> LinkResult:
     encoded = [*_texts(voice, other), *_prompts(cases, voice, other)]
     differing = [each for each in encoded if each.differs]
     composed = [each for each in differing if _is_composed(pair, each)]
-    left = [each for each in differing if each not in composed]
+    disputed = [each for each in differing if each not in composed and _is_disputed(pair, each)]
+    left = [each for each in differing if each not in composed and each not in disputed]
     findings = [*_by_evidence(pair, encoded, left, spec, its_spec)]
     if (rendering := explained(cases)) is not None:
         findings.append(_engine_finding(rendering, cases))
@@ -88,6 +90,9 @@ def compare(pair: Pair) -> LinkResult:
     }
     if composed:
         note = f"{len(composed)} texts differ by composition (NFC), which a GGUF file cannot ask for; composed text gives the same ids"
+        measure["notes"].append(note)
+    if disputed:
+        note = f"{len(disputed)} texts hold an ordinary token named as an end of turn, which one engine takes for a control token"
         measure["notes"].append(note)
     if findings:
         return different(LINK, findings, measure)
@@ -161,6 +166,23 @@ def _is_composed(pair: Pair, each: Encoded) -> bool:
     method = "encode" if each.conversation is None else "encode_rendered"
     mine, theirs = (getattr(side.voice, method)(text) for side in sides)
     return bool(list(mine) == list(theirs))
+
+
+def _is_disputed(pair: Pair, each: Encoded) -> bool:
+    """Whether all that differs is an entry like Qwen's `</s>`, an ordinary token by its type.
+
+    llama.cpp goes by the name and makes it an end of turn (`llama-vocab.cpp`, `special_eog_ids`). It stands in no prompt
+    but where a user wrote it.
+    """
+    spec = pair.reference.spec
+    known = {text: i for i, text in enumerate(spec.tokens) if text in END_OF_TURN} if each.conversation else {}
+    ordinary = [text for text, i in known.items() if spec.token_types[i] == TokenType.NORMAL and text in each.text]
+    if not ordinary:
+        return False
+    text = each.text
+    for name in ordinary:
+        text = text.replace(name, "")
+    return list(pair.reference.voice.encode_rendered(text)) == list(pair.candidate.voice.encode_rendered(text))
 
 
 def _engine_finding(finding: Finding, cases: Sequence[Case]) -> Finding:
@@ -316,9 +338,11 @@ def _inside_finding(pair: Pair, cause: Cause, examples: Sequence[Encoded], n_tex
         "tokenizer.vocab": "the same entry has another id",
         "tokenizer.merges": "the same text is joined otherwise",
     }.get(cause, "the same text is cut elsewhere, though the tables agree")
+    around = slice(max(0, at - 2), at + 6)
+    offset = max(0, row["text_offset"] - 20)
     sentence = (
-        f"{said}: {each.text[:60]!r} becomes {row['candidate_tokens'][:8]} in the candidate, "
-        f"{row['reference_tokens'][:8]} in the reference ({len(examples)} of {n_texts} texts)"
+        f"{said}: {each.text[offset : offset + 60]!r} becomes {row['candidate_tokens'][around]} in the candidate, "
+        f"{row['reference_tokens'][around]} in the reference ({len(examples)} of {n_texts} texts)"
     )
     where = {
         "position": at,
