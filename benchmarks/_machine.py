@@ -29,32 +29,40 @@ def busy_ticks(stat: str) -> int:
 
 
 def process_ticks(stat: str) -> int:
-    """Ticks of CPU time of a process, all its threads, from the text of /proc/PID/stat."""
+    """Ticks of CPU time of a process, all its threads, and of its children that have ended; from /proc/PID/stat."""
     fields = stat.rpartition(")")[2].split()  # the name before it may hold blanks
-    return int(fields[11]) + int(fields[12])
+    return sum(int(ticks) for ticks in fields[11:15])
 
 
 class Watch:
-    """How many cores others kept busy between `start` and `others`; `pids` are ours, and so is this process."""
+    """How many cores others kept busy between `start` and `others`; `pids` and what they started are ours, as is this process."""
 
     def __init__(self, pids: Sequence[int]) -> None:
-        self._pids = (os.getpid(), *pids)
-        self._ours = sum(self._of(pid) for pid in self._pids)
+        self._pids = pids
+        self._ours = self._ours_so_far()
         self._all = busy_ticks(Path("/proc/stat").read_text(encoding="ascii"))
         self._started = time.monotonic()
 
     def others(self) -> float:
         """Cores used by others on average since the watch was made; 0 where it cannot be told from the clock's grain."""
         ticks = busy_ticks(Path("/proc/stat").read_text(encoding="ascii")) - self._all
-        ticks -= sum(self._of(pid) for pid in self._pids) - self._ours
+        ticks -= self._ours_so_far() - self._ours
         return others_cores(ticks, time.monotonic() - self._started)
 
+    def _ours_so_far(self) -> int:
+        own = Path(f"/proc/{os.getpid()}/stat").read_text(encoding="utf-8", errors="replace")
+        # not what this process has started besides: the contestants that are waiting are others
+        return process_ticks(own) + sum(self._family(pid) for pid in self._pids)
+
     @staticmethod
-    def _of(pid: int) -> int:
+    def _family(pid: int) -> int:
+        """Ticks of a process and all that it has started."""
         try:
-            return process_ticks(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
-        except FileNotFoundError:  # it has ended: whoever asks it next will say so
+            ticks = process_ticks(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        except (FileNotFoundError, ProcessLookupError):  # it has ended: whoever asks it next will say so
             return 0
+        return ticks + sum(Watch._family(int(child)) for child in children)
 
 
 def others_cores(ticks: int, seconds: float) -> float:

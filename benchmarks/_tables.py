@@ -28,10 +28,11 @@ def targets(verdicts: Sequence[Verdict]) -> str:
                 f"{target.text} ({target.model})",
                 f"{sign} {target.bound:g}{_unit(target.unit)}",
                 "—" if verdict.figure is None else f"{verdict.figure:.2f}{_unit(target.unit)}{note}",
+                "" if verdict.ceiling is None else f"{verdict.ceiling:.2f}x",
                 verdict.word,
             )
         )
-    return markdown(("target", "promised", "measured", "verdict"), lines)
+    return markdown(("target", "promised", "measured", "memory allows", "verdict"), lines)
 
 
 def contest(rows: Sequence[Row]) -> str:

@@ -125,12 +125,17 @@ TARGETS: tuple[Target, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A target and what was measured; None if it was not. is_disturbed: in most rounds, by other processes."""
+    """A target and what was measured; None if it was not.
+
+    is_disturbed:  in most rounds, by other processes
+    ceiling:       the ratio to llama.cpp in decode at which the memory limit would be reached; None for other targets
+    """
 
     target: Target
     figure: float | None
     row: Row | None
     is_disturbed: bool = False
+    ceiling: float | None = None
 
     @property
     def word(self) -> str:
@@ -151,8 +156,17 @@ def _verdict(target: Target, rows: Sequence[Row]) -> Verdict:
     for row in rows:
         is_place = row["bench"] == target.bench and row["contestant"] == target.contestant
         if is_place and _is_case(row, target.case) and KINDS[target.model](row):
-            return Verdict(target, target.measure(row), row, is_disturbed(row, rows))
+            return Verdict(target, target.measure(row), row, is_disturbed(row, rows), _ceiling(target, row, rows))
     return Verdict(target, None, None)
+
+
+def _ceiling(target: Target, row: Row, rows: Sequence[Row]) -> float | None:
+    """How many times llama.cpp's speed in the same contest the memory allows."""
+    if target.bench != "decode" or target.case == "busy" or "llama.cpp" not in target.text:
+        return None
+    same = (r for r in rows if all(r.get(key) == row.get(key) for key in ("bench", "case", "model", "run")))
+    share = next((limit(r) for r in same if r["contestant"] == LLAMA), None)
+    return 1 / share if share else None
 
 
 def is_disturbed(row: Row, rows: Sequence[Row]) -> bool:
