@@ -42,7 +42,7 @@ def regime(kl: float, *, n: int = 256, n_flips: int = 0, predicted: tuple[float,
     return {
         "n_positions": n, "n_prompts": 4, "kl_mean": kl, "kl_median": kl / 3, "kl_p90": 2 * kl, "kl_p95": 3 * kl,
         "kl_p99": 8 * kl, "kl_p999": 14 * kl, "kl_max": 20 * kl, "kl_interval": [kl * 0.8, kl * 1.3],
-        "worst_1pct_share": 0.13, "top1_agreement": 1 - n_flips / n, "rms_dp": kl**0.5 / 5, "n_flips": n_flips,
+        "worst_1pct_share": 0.13, "top1_agreement": 1 - n_flips / n, "rms_dp": 20 * kl**0.5, "n_flips": n_flips,
         "flips_predicted": list(predicted), "n_nonfinite": 0,
     }  # fmt: skip
 

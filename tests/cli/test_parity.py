@@ -125,6 +125,17 @@ def test_a_page_is_never_written_over_a_model_or_into_nothing(
     assert model.read_bytes() == before
 
 
+def test_an_answer_is_not_lost_with_its_page(
+    apr_command: Any, tmp_path: Path, tiny_gguf: Path, asked: dict[str, Any]
+) -> None:
+    target = tmp_path / "target.html"
+    target.touch()
+    (tmp_path / "page.html").symlink_to(target)  # nothing is written through links
+    done = apr_command("parity", tiny_gguf, tiny_gguf, "--html", tmp_path / "page.html", "--json")
+    assert done.exit_code == 2 and "symbolic link" in done.err and done.json()["verdict"] == "same"
+    assert target.read_bytes() == b""
+
+
 def test_a_page_can_be_written_again(apr_command: Any, tmp_path: Path, tiny_gguf: Path, asked: dict[str, Any]) -> None:
     for _ in range(2):
         assert apr_command("parity", tiny_gguf, tiny_gguf, "--html", tmp_path / "page.html", "--json").exit_code == 0

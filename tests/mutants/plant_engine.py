@@ -131,6 +131,7 @@ def _batches() -> list[Mutant]:
     return [
         *planted("engine.batch_rows_mixed", "llama/gguf qwen2/gguf", _engine(loader(_MixedRows)), causes, links=_LINKS, reason=word),
         *planted("engine.batch_shares_a_cache", "qwen3/gguf", _engine(loader(_SharedCache, engine="numpy")), causes, links=_LINKS, reason=word),
+        *planted("engine.batch_mixes_prompts", "llama/gguf qwen2/gguf", _engine(loader(_ForeignTokens, engine="numpy")), causes, links=_LINKS, reason=word),
         *planted("engine.not_repeatable", "llama/gguf", _engine(loader(_Restless)), causes, links=_LINKS, reason="an engine that gives another answer each time fails in no one op"),
     ]  # fmt: skip
 
@@ -324,6 +325,18 @@ class _SharedCache(Wrapped):
             self.inner.forward([span])
             found.append(logits if rows == "last" else logits[4:])
         return np.concatenate(found)
+
+
+class _ForeignTokens(Wrapped):
+    """Sequences that start together begin with the first one's tokens, and remember them."""
+
+    def forward(self, spans: Sequence[Span], *, tap: Tap = no_tap, rows: Rows = "last") -> np.ndarray:
+        """Half of the first one's tokens before the others' own."""
+        if len(spans) == 1 or any(span.cache.length for span in spans) or rows == "all":
+            return self.inner.forward(spans, tap=tap, rows=rows)
+        start = spans[0].token_ids[: len(spans[0].token_ids) // 2 + 1]
+        others = [Span(np.concatenate([start, span.token_ids]), span.cache) for span in spans[1:]]
+        return self.inner.forward([spans[0], *others], tap=tap, rows=rows)
 
 
 class _Restless(Wrapped):

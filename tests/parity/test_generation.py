@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from apr.engines._sampling import Sampling
 from apr.engines._subject import Subject
 from apr.models._checkpoint import Checkpoint
 from apr.models._kv_cache import KVCache
-from apr.parity import generation
+from apr.parity import generation, logits
 from apr.parity._link import LinkResult
 from apr.parity._pair import Pair
 from apr.parity._teacher_forced import NEW_TOKENS, output_of
@@ -163,6 +163,24 @@ def test_a_reference_behind_a_network_is_not_comparable(models: Path, opened: li
 
 def test_the_runs_are_long_enough_to_be_worth_reading() -> None:
     assert NEW_TOKENS >= 24
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_eight_bits_on_a_real_model_part_where_the_drift_predicts(
+    real_model: Callable[[str], Path], opened: list[Subject]
+) -> None:
+    path = real_model("smollm2")
+    reference, candidate = Subject(path), Subject(path, activations="int8")
+    result = compared(opened, reference, candidate)
+    assert result.is_benign, result.sentence
+    assert set(result.measure["regimes"]) == {"raw", "chat", "multi-turn", "pre-formatted", "long"}
+    found = logits.compare(Pair(reference, candidate))
+    assert [f.cause for f in found.findings] == ["drift.precision"]
+    assert all(1e-4 < figures["kl_mean"] < 0.02 for figures in found.measure["regimes"].values())
+    predicted = sum(band["predicted"] for band in found.measure["bands"])
+    observed = sum(band["flips"] for band in found.measure["bands"])
+    assert 0.4 * predicted < observed < 2.5 * predicted
 
 
 def stopping(models: Path, opened: list[Subject]) -> tuple[Subject, int]:

@@ -186,6 +186,15 @@ def test_a_reference_that_is_not_finite_is_not_comparable(models: Path, opened: 
     assert logits.compare(pair).verdict == "not_comparable"
 
 
+def test_a_candidate_that_cannot_be_loaded_is_a_finding(models: Path, opened: list[Subject]) -> None:
+    weights = tiny.tensors(tiny.config("llama"))
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    broken = tiny.write(models / "incomplete", "gguf", tiny.config("llama"), weights)
+    result, _ = compared(opened, path_of(models), broken)
+    assert result.verdict == "different"
+    assert result.findings[0].cause == "weights.missing"
+
+
 def only_after(token_id: int) -> faulty.Loader:
     """Attention is wrong in sequences that hold one token."""
 

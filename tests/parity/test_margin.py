@@ -140,3 +140,10 @@ def test_the_three_curves_are_drawn_from_all_positions() -> None:
     assert sum(point["n"] for point in drawn["error_by_step"]) == n
     assert sum(band["n"] for band in drawn["flips_by_band"]) == n
     assert sum(band["flips"] for band in drawn["flips_by_band"]) == positions.is_flip.sum()
+
+
+def test_a_text_that_turns_in_a_circle_makes_one_choice_of_each_turn() -> None:
+    keys = margin.keys_of([[1, 2, 3, 4, 5, 2, 3, 4, 5, 2, 3, 4, 5]])
+    assert len(set(keys.tolist())) == 8, "the circle has four choices, and four positions lead into it"
+    assert keys[8] == keys[4] == keys[12]
+    assert len(set(margin.keys_of([[1, 2, 3], [1, 2, 4], [2, 3, 4]]).tolist())) == 7

@@ -33,3 +33,13 @@ def test_equal_logits_are_not_called_a_divergence() -> None:
     finding = Finding("stop.missing", "151645 does not end a turn", {"token_id": 151645})
     whys = five_whys(finding, "generation", Proof("stop ids", "same", 0.0, 0.0), subject="b.gguf")
     assert "agree" in whys[0] and "nats" not in whys[0]
+
+
+def test_a_file_without_an_original_is_not_said_to_be_unable_to_run() -> None:
+    finding = Finding("metadata.value", "rope_theta is 10000", {"key": "rope_theta"})
+    assert "needs the original" in five_whys(finding, "metadata", None, subject="b.gguf")[0]
+
+
+def test_drift_is_not_called_a_difference_in_what_is_said() -> None:
+    finding = Finding("drift.precision", "every op agrees within its precision", {"slot": "logits"})
+    assert "rounding" in five_whys(finding, "activations", None, subject="b.gguf")[0]

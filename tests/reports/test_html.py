@@ -277,6 +277,12 @@ def test_divergence_is_drawn_on_decades_with_the_floor_to_the_left() -> None:
         assert plot.floor < row.bar[0] < row.dot < row.bar[1] <= plot.width
 
 
+def test_figures_keep_their_units() -> None:
+    links = (LinkResult("logits", "different", "", {"regimes": {"raw": samples.regime(0.01) | {"rms_dp": 1.52, "worst_1pct_share": 0.125}}}),)  # fmt: skip
+    shown = Page(html.page(replace(samples.as_parity(samples.broken()), links=links))).shown
+    assert " 12.50 % 1.52 % " in shown
+
+
 def test_only_zero_divergence_draws_no_plot() -> None:
     assert _html_charts.kl_plot({"floor": 0.0, "regimes": {"raw": samples.regime(0.0)}}) is None
 

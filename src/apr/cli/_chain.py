@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECORD_SCHEMA = "apr.run/1"
 _RECORD_EXITS = {"same": 0, "different": 1, "not_comparable": 5, "cannot_tell": 5}
+_NO_PAGE = 2
 _LONGEST_RECORD = 256 * 1024 * 1024  # bytes; a longer file is no record of one run
 _PAGES = (".html", ".htm")
 
@@ -126,17 +127,21 @@ def testing() -> Iterator[Callable[[str, float], None] | None]:
 
 
 def finish(report: ParityReport | WhyReport, said: str, *, as_json: bool, html: Path | None) -> int:
-    """Write the page, print the result; the exit code."""
-    from apr.reports import _parity, json
+    """Print the result, write the page; the exit code. The answer took minutes: it is out before anything can fail."""
+    from apr.reports import _parity, json, text
 
-    if html is not None:
-        from apr.reports import html as pages
-
-        pages.save(report, html)
     click.echo(json.dumps(report) if as_json else said)
-    if html is not None:
-        sys.stdout.flush()
-        click.echo(_parity.written_line(html), err=True)
+    if html is None:
+        return report.exit_code
+    sys.stdout.flush()
+    from apr.reports import html as pages
+
+    try:
+        pages.save(report, html)
+    except (OSError, UsageError) as exc:
+        click.echo(text.problem(f"--html {html}: {exc}"), err=True)
+        return _NO_PAGE
+    click.echo(_parity.written_line(html), err=True)
     return report.exit_code
 
 

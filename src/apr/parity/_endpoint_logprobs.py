@@ -6,6 +6,7 @@ true one cannot be below (data processing inequality); a flip is a token that th
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from apr.engines._base import Answer
 from apr.engines._subject import Subject
-from apr.parity import _probes, margin
+from apr.parity import margin
 from apr.parity._causes import Cause
 from apr.parity._divergence import joined, log_probabilities
 from apr.parity._expectation import own_engine, plain
@@ -22,7 +23,7 @@ from apr.parity._floor import Precision, coarsened, logit_ladder
 from apr.parity._link import Finding, LinkResult, different, same, undecided
 from apr.parity._pair import Pair
 from apr.parity._probes import Probe
-from apr.parity._teacher_forced import NEW_TOKENS, output_of, rows_of
+from apr.parity._teacher_forced import NEW_TOKENS, asked_of, output_of, rows_of
 
 # of the reference's tokens behind its first, as many as any endpoint lists
 _CONTENDERS = 4
@@ -63,11 +64,27 @@ class Asked:
         return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self.ids), len(self.reference_ids)))
 
 
+_known: weakref.WeakKeyDictionary[Subject, weakref.WeakKeyDictionary[Subject, list[Asked]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
 def ask(pair: Pair) -> list[Asked]:
-    """Put every probe to the endpoint: raw text by completion, conversations through its own template. Raises EngineError."""
+    """Put every probe to the endpoint: raw text by completion, conversations through its own template; once a pair.
+
+    Raises EngineError.
+    """
+    known = _known.setdefault(pair.reference, weakref.WeakKeyDictionary())
+    if pair.candidate not in known:
+        known[pair.candidate] = _ask(pair)
+    return known[pair.candidate]
+
+
+def _ask(pair: Pair) -> list[Asked]:
     found: list[Asked] = []
-    for probe, prompt in _probes.prompts(pair.reference):
-        pair.progress(f"asking {probe.regime}/{probe.id}", len(found) / len(_probes.PROBES))
+    asked = asked_of(pair)
+    for probe, prompt in asked:
+        pair.progress(f"asking {probe.regime}/{probe.id}", len(found) / len(asked))
         endpoint = pair.candidate.endpoint
         if probe.regime in _TEMPLATED:
             answer = endpoint.chat(probe.messages, max_tokens=NEW_TOKENS, seed=pair.seed)
@@ -120,7 +137,7 @@ def positions_of(asked: Sequence[Asked]) -> margin.Positions:
     """The answered positions, as the margin analysis takes them."""
     n = [len(a.kl) for a in asked]
     return margin.Positions(
-        key=np.arange(sum(n)),
+        key=_keys(asked),
         margin=np.concatenate([a.margins for a in asked]),
         gaps=np.concatenate([a.gaps for a in asked]),
         pulls=np.concatenate([a.pulls for a in asked]),
@@ -128,6 +145,14 @@ def positions_of(asked: Sequence[Asked]) -> margin.Positions:
         prompt=np.repeat(np.arange(len(asked)), n),
         regime=np.repeat([a.probe.regime for a in asked], n),
     )
+
+
+def _keys(asked: Sequence[Asked]) -> np.ndarray:
+    """Of the answered positions: which of them are one position, seen twice."""
+    fed = [(*a.prompt_ids, *a.ids)[:-1] for a in asked]
+    keys = margin.keys_of(fed)
+    ends = np.cumsum([len(ids) for ids in fed])
+    return np.concatenate([keys[end - len(a.kl) : end] for a, end in zip(asked, ends, strict=True)])
 
 
 def excess(asked: Sequence[Asked], judged: margin.Judgement) -> Finding:
@@ -165,7 +190,7 @@ def _asked(reference: Subject, probe: Probe, prompt_ids: tuple[int, ...], answer
     at = np.arange(len(rows))
     chosen = rows[at, best[:, 0]] - rows[at, list(ids)] if len(rows) else np.zeros(0)
     n_top = len(answer.top) if len(answer.top) == len(ids) else 0
-    listed = [_listed(reference, log_p[i], best[i, :_LOOKED_THROUGH], answer.top[i]) for i in range(n_top)]
+    listed = [_listed(reference, best[i, :_LOOKED_THROUGH], answer, i, ids[i]) for i in range(n_top)]
     k = min(_CONTENDERS, rows.shape[1] - 1)
     return Asked(
         probe=probe,
@@ -182,17 +207,24 @@ def _asked(reference: Subject, probe: Probe, prompt_ids: tuple[int, ...], answer
     )
 
 
-def _listed(
-    reference: Subject, log_p: np.ndarray, likely: np.ndarray, top: Sequence[tuple[str, float]]
-) -> dict[int, float]:
-    """The endpoint's log-probabilities by id: its texts, found among the tokens that the reference thinks likely."""
-    del log_p
-    wanted = dict(top)
+def _listed(reference: Subject, likely: np.ndarray, answer: Answer, step: int, token_id: int) -> dict[int, float]:
+    """The endpoint's log-probabilities by id: its texts, found among the tokens that the reference thinks likely.
+
+    A text that several of those tokens have (halves of a character) is left out, but for the token that was written.
+    """
+    wanted = dict(answer.top[step])
     found: dict[int, float] = {}
-    for token_id in likely.tolist():
-        text = reference.tokenizer.decode([token_id])
-        if text in wanted and len(found) < len(wanted):
-            found[token_id] = wanted.pop(text)
+    seen: set[str] = set()
+    for likely_id in likely.tolist():
+        text = reference.tokenizer.decode([likely_id])
+        if text in wanted:
+            if text in seen:
+                found = {i: p for i, p in found.items() if reference.tokenizer.decode([i]) != text}
+            else:
+                found[likely_id] = wanted[text]
+            seen.add(text)
+    if len(answer.logprobs) == len(answer.top):
+        found[token_id] = answer.logprobs[step]
     return found
 
 
@@ -206,8 +238,10 @@ def _lower_bound(log_p: np.ndarray, listed: dict[int, float]) -> float:
 
 
 def _pulls(log_p: np.ndarray, ranked: np.ndarray, listed: dict[int, float]) -> np.ndarray:
-    """float64 [k]: what each contender gained on the reference's first; one that is not listed has the least listed."""
-    least = min(listed.values(), default=-20.0)
+    """float64 [k]: what each contender gained on the reference's first. One that is not listed counts as unmoved, or
+    as the least that is listed where that is less.
+    """
+    least = min(listed.values(), default=0.0)
     moved = np.array([listed.get(int(i), min(least, float(log_p[i]))) - log_p[i] for i in ranked])
     gained: np.ndarray = moved[1:] - moved[0]
     return gained

@@ -76,7 +76,8 @@ def rounding(seed: int) -> Change:
     def change(name: str, value: np.ndarray) -> np.ndarray:
         del name
         u = random.random(value.shape, dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
-        return value + value * (u * np.float32(ROUNDINGS * _ROUNDING))
+        moved: np.ndarray = value + value * (u * np.float32(ROUNDINGS * _ROUNDING))
+        return moved
 
     return change
 

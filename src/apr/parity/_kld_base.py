@@ -71,7 +71,7 @@ class KldBase:
             raise BadMetadata(
                 self.path, f"chunk {index} has a row whose scale or least log-probability is no such number"
             )
-        values = scale * raw[:, 4 : 4 + self.n_vocab].astype(np.float32) + least
+        values: np.ndarray = scale * raw[:, 4 : 4 + self.n_vocab].astype(np.float32) + least
         if values.max() > _ROUNDING:
             raise BadMetadata(
                 self.path, f"chunk {index} has a log-probability of {values.max():g}, expected none above 0"
@@ -87,7 +87,8 @@ class KldBase:
         log_p = self.chunk(index).astype(np.float64)
         missing = np.where(log_p > _LEAST_LOG_PROBABILITY, np.exp(log_p), 0.0).sum(axis=1) - 1.0
         # d is uniform over one step
-        return np.abs(missing) + scale**2 / 24.0
+        added: np.ndarray = np.abs(missing) + scale**2 / 24.0
+        return added
 
 
 @dataclass(frozen=True, slots=True)

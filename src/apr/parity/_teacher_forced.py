@@ -99,8 +99,9 @@ def observe(pair: Pair) -> tuple[Forced, ...]:
 
 
 def asked_of(pair: Pair) -> list[tuple[Probe, Prompt]]:
-    """The probes that the reference has a template for, and that leave room for an answer in both."""
-    room = min(subject.session.max_positions for subject in (pair.reference, pair.candidate)) - NEW_TOKENS
+    """The probes that the reference has a template for, and that leave room for an answer."""
+    with_files = [subject for subject in (pair.reference, pair.candidate) if not subject.is_endpoint]
+    room = min(subject.session.max_positions for subject in with_files) - NEW_TOKENS
     return [(probe, prompt) for probe, prompt in _probes.prompts(pair.reference) if len(prompt.token_ids) <= room]
 
 

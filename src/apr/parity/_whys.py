@@ -183,7 +183,7 @@ def five_whys(finding: Finding, link: str, proof: Proof | None, *, subject: str)
     known = lore(finding.cause)
     names = {"tokens": "token ids", "generation": "generation"}
     return (
-        f"Why does {subject} not say the same? {_text(proof)}",
+        f"Why does {subject} not say the same? {_text(finding, proof)}",
         f"Why is that? The first link that differs is the {names.get(link, link)}: everything before it is the same.",
         f"Why does it differ? {finding.sentence.rstrip('.')}.{_proved(proof)}",
         f"Why does that reach the text? Because {known.mechanism}.",
@@ -191,8 +191,12 @@ def five_whys(finding: Finding, link: str, proof: Proof | None, *, subject: str)
     )
 
 
-def _text(proof: Proof | None) -> str:
-    if proof is None or proof.logit_kl_before is None:
+def _text(finding: Finding, proof: Proof | None) -> str:
+    if proof is None and finding.is_benign:
+        return "It does, but for rounding: logits move a little, and near ties may turn."
+    if proof is None:
+        return "It ought not to, by what is known of its kind; how far its text differs needs the original."
+    if proof.logit_kl_before is None:
         return "It cannot be run, or be asked, as it is."
     kl = proof.logit_kl_before
     if kl < 1e-6:

@@ -31,6 +31,8 @@ BENIGN_ABOVE = 1e-2
 # fewer positions or prompts than these say nothing of a tail
 MIN_POSITIONS = 32
 MIN_PROMPTS = 2
+# tokens: a text that repeats so many of them goes round in a circle
+LOOP = 4
 _MAX_DONORS = 512
 # the drift's tail beyond what was seen: a generalised Pareto of this shape, heavier than a normal's or an exponential's
 _TAIL_SHAPE = 0.25
@@ -53,7 +55,7 @@ class Positions:
     is_flip:  bool [n], the candidate's arg-max is another
     prompt:   int64 [n]
     regime:   [n] of str, the same within a prompt
-    key:      int64 [n], equal where two positions have the same ids before them: they are one position, seen twice
+    key:      int64 [n], equal where two positions are one, seen twice (`keys_of`)
     """
 
     margin: np.ndarray
@@ -328,7 +330,7 @@ def positions_of(parts: Sequence[tuple[str, Divergence]], ids: Sequence[Sequence
     """Gather prompts: (regime, the figures of its positions) each, and the token ids up to each position."""
     n = [len(d.margin) for _, d in parts]
     return Positions(
-        key=_keys(ids) if ids is not None else np.arange(sum(n)),
+        key=keys_of(ids) if ids is not None else np.arange(sum(n)),
         margin=np.concatenate([d.margin for _, d in parts]),
         gaps=_stacked([d.gaps for _, d in parts]),
         pulls=_stacked([d.pulls for _, d in parts]),
@@ -338,15 +340,21 @@ def positions_of(parts: Sequence[tuple[str, Divergence]], ids: Sequence[Sequence
     )
 
 
-def _keys(ids: Sequence[Sequence[int]]) -> np.ndarray:
-    """int64 [n]: a number for every beginning of a sequence, the same for the same beginning."""
+def keys_of(ids: Sequence[Sequence[int]]) -> np.ndarray:
+    """int64 [n]: a number for what stands before each position, the same for the same beginning of two sequences.
+
+    Within a sequence, positions behind the same LOOP tokens have the same number too: a text that turns in a circle
+    takes the same choice again and again, and that is one choice.
+    """
     known: dict[tuple[int, int], int] = {}
     found = []
     for sequence in ids:
         key = -1
-        for token_id in sequence:
+        seen: dict[tuple[int, ...], int] = {}
+        for at, token_id in enumerate(sequence):
             key = known.setdefault((key, token_id), len(known))
-            found.append(key)
+            last = tuple(sequence[max(0, at + 1 - LOOP) : at + 1])
+            found.append(seen.setdefault(last, key) if len(last) == LOOP else key)
     return np.array(found, dtype=np.int64)
 
 

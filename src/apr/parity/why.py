@@ -208,7 +208,7 @@ def why_one(subject: str | Subject, *, progress: chain.Progress | None = None, t
     one = Subject.of(subject, threads=threads)
     results: list[LinkResult] = []
     try:
-        for link in _STATIC:
+        for link in (*_STATIC, "stop"):
             if progress is not None:
                 progress(link, 0.0)
             results.append(_examined(link, one))
@@ -216,7 +216,9 @@ def why_one(subject: str | Subject, *, progress: chain.Progress | None = None, t
                 break
     finally:
         one.close()
-    broken = [(r.link, f) for r in results for f in r.findings if not f.is_benign]
+    found = [(r.link, f) for r in results for f in r.findings if not f.is_benign]
+    # the template's end of turn and the stop ids are two sides of one fault
+    broken = [pair for i, pair in enumerate(found) if pair[1].cause not in {f.cause for _, f in found[:i]}]
     open_questions = [r for r in results if r.verdict == "cannot_tell"]
     verdict: Verdict = "different" if broken else "cannot_tell" if open_questions else "same"
     named = broken[0] if broken else None
