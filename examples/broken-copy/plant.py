@@ -37,4 +37,4 @@ if __name__ == "__main__":
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
     was = plant(Path(sys.argv[1]), Path(sys.argv[2]))
-    print(f"{sys.argv[2]}: a copy whose rope_theta is {PLANTED:g}; it was {was:g}")
+    sys.stdout.write(f"{sys.argv[2]}: a copy whose rope_theta is {PLANTED:g}; it was {was:g}\n")

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from apr.engines._record import RunRecord
     from apr.formats import open_model
     from apr.hub import pull
+    from apr.parity.why import why
 
 __version__ = "0.1.0"
-__all__ = ["LanguageModel", "RunRecord", "__version__", "load", "open_model", "pull"]
+__all__ = ["LanguageModel", "RunRecord", "__version__", "load", "open_model", "pull", "why"]
 
 _HOMES = {
     "LanguageModel": "apr.engines._language_model",
@@ -22,6 +23,7 @@ _HOMES = {
     "load": "apr.engines._language_model",
     "open_model": "apr.formats",
     "pull": "apr.hub",
+    "why": "apr.parity.why",
 }
 
 

@@ -34,8 +34,10 @@ class Terminal:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
         # own session and controlling terminal, so that Ctrl-C reaches the child as it would a user's
+        # a shell that runs the tests in the background leaves interrupts ignored, and children inherit that
         code = (
-            "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+            "import fcntl, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+            "signal.signal(signal.SIGINT, signal.default_int_handler); "
             "from apr.cli import main; sys.exit(main(sys.argv[1:]))"
         )
         self.child = subprocess.Popen(

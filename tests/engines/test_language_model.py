@@ -9,7 +9,7 @@ import pytest
 
 import apr
 import tiny
-from apr.engines._language_model import LanguageModel, of_file
+from apr.engines._language_model import of_file
 from apr.engines._sampling import Sampling
 from apr.errors import UnsupportedError, UsageError
 from apr.formats import open_model

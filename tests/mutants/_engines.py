@@ -1,4 +1,4 @@
-"""Engines with one fault: sessions over our NumPy engine, and over the compiled one, each spoiled in one place.
+"""Engines with one fault, and two that only go another way: sessions over ours, each changed in one place.
 
 `Subject(loader=…)` takes the place of an engine's `load`. A fault in an op is planted in the NumPy forward pass; a
 fault that can be said of a slot's value is planted in either engine, by a tap that changes it.
@@ -37,6 +37,28 @@ class Wrapped:
     def forward(self, spans: Sequence[Span], *, tap: Tap = no_tap, rows: Rows = "last") -> np.ndarray:
         """As the other."""
         return self.inner.forward(spans, tap=tap, rows=rows)
+
+
+class OneByOne(Wrapped):
+    """Sequences of a batch are computed one after the other."""
+
+    def forward(self, spans: Sequence[Span], *, tap: Tap = no_tap, rows: Rows = "last") -> np.ndarray:
+        """Each by itself, where nobody looks in."""
+        if tap is not no_tap:
+            return self.inner.forward(spans, tap=tap, rows=rows)
+        return np.concatenate([self.inner.forward([span], rows=rows) for span in spans])
+
+
+class InPieces(Wrapped):
+    """A prompt is computed seven tokens at a time."""
+
+    def forward(self, spans: Sequence[Span], *, tap: Tap = no_tap, rows: Rows = "last") -> np.ndarray:
+        """Piece by piece through the cache, where nobody looks in."""
+        if tap is not no_tap or len(spans) > 1:
+            return self.inner.forward(spans, tap=tap, rows=rows)
+        ids, cache = spans[0].token_ids, spans[0].cache
+        parts = [self.inner.forward([Span(ids[at : at + 7], cache)], rows=rows) for at in range(0, len(ids), 7)]
+        return parts[-1] if rows == "last" else np.concatenate(parts)
 
 
 def loader(wrap: Callable[[Session], Session], *, engine: str = "native") -> Loader:

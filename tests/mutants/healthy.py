@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 
 import tiny
-from apr.engines._base import Rows
 from apr.engines._subject import Subject
-from apr.models._decoder import Span, Tap, no_tap
 from mutants import _quantisers, models
-from mutants._engines import Wrapped, loader
+from mutants._engines import InPieces, OneByOne, Wrapped, loader
 from mutants._gguf import GgufParts
 from mutants._gguf import Tensor as GgufTensor
 from mutants._patient import Patient, open_patient
@@ -22,6 +20,7 @@ from mutants._patient_gguf import GgufPatient
 from mutants._patient_safetensors import SafetensorsPatient
 from mutants._safetensors import Tensor, write_tensors
 from mutants.mutant import Healthy, Planted, Ward
+from mutants.plant_tokenizer import shorten_padding
 
 _ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
 _VARIANTS = ("llama-tied", "llama-linear", "llama-yarn", "qwen2-tied")
@@ -40,7 +39,7 @@ def real() -> list[Healthy]:
     return [
         *_each("threads.1_and_2", both, _threads),
         *_each("kernels.numpy", ("smollm2",), _numpy),
-        *_each("schedule.in_pieces", ("smollm2",), _wrapped(_InPieces)),
+        *_each("schedule.in_pieces", ("smollm2",), _wrapped(InPieces)),
         *_each("format.dequantised_f32", ("smollm2",), _requantised("f32")),
         *_each("rounding.f16", ("smollm2",), _requantised("f16")),
         *_each("rounding.q8_0", both, _requantised("q8_0")),
@@ -69,8 +68,8 @@ def _arithmetic() -> list[Healthy]:
         *_each("threads.1_and_2", ("llama", "qwen2", "gemma3_text"), _threads),
         *_each("kernels.numpy", _ARCHITECTURES, _numpy),
         *_each("schedule.wrapped", ("llama", "qwen3"), _wrapped(Wrapped)),
-        *_each("schedule.one_by_one", ("llama", "qwen2"), _wrapped(_OneByOne)),
-        *_each("schedule.in_pieces", ("mistral", "qwen2", "gemma3_text"), _wrapped(_InPieces)),
+        *_each("schedule.one_by_one", ("llama", "qwen2"), _wrapped(OneByOne)),
+        *_each("schedule.in_pieces", ("mistral", "qwen2", "gemma3_text"), _wrapped(InPieces)),
         *_each("activations.int8", ("llama", "qwen2", "qwen3"), _int8("q8_0")),
         *_each("activations.int8_q4", ("llama", "qwen2"), _int8("q4_0")),
     ]  # fmt: skip
@@ -99,6 +98,8 @@ def _harmless() -> list[Healthy]:
         *_each("harmless.tied_head_stored_gguf", ("llama-tied",), _operated("gguf", _store_head)),
         *_each("harmless.vocabulary_padded", ("llama", "qwen2", "qwen3"), _padded),
         *_each("harmless.vocabulary_padded_gguf", ("qwen2",), _padded_gguf),
+        # as upstream's importers leave it: no reader looks for a name of a row that nobody writes
+        *_each("harmless.padding_unnamed", ("qwen3",), _operated("apr", shorten_padding)),
         *_each("harmless.inverse_frequencies_stored", ("llama",), _operated("safetensors", _store_frequencies)),
     ]  # fmt: skip
 
@@ -376,25 +377,3 @@ def _wrapped(kind: type[Wrapped]) -> Make:
         return Planted(ward.subject(path), ward.subject(path, **options))
 
     return make
-
-
-class _OneByOne(Wrapped):
-    """Sequences of a batch are computed one after the other."""
-
-    def forward(self, spans: Sequence[Span], *, tap: Tap = no_tap, rows: Rows = "last") -> np.ndarray:
-        """Each by itself, where nobody looks in."""
-        if tap is not no_tap:
-            return self.inner.forward(spans, tap=tap, rows=rows)
-        return np.concatenate([self.inner.forward([span], rows=rows) for span in spans])
-
-
-class _InPieces(Wrapped):
-    """A prompt is computed seven tokens at a time."""
-
-    def forward(self, spans: Sequence[Span], *, tap: Tap = no_tap, rows: Rows = "last") -> np.ndarray:
-        """Piece by piece through the cache, where nobody looks in."""
-        if tap is not no_tap or len(spans) > 1:
-            return self.inner.forward(spans, tap=tap, rows=rows)
-        ids, cache = spans[0].token_ids, spans[0].cache
-        parts = [self.inner.forward([Span(ids[at : at + 7], cache)], rows=rows) for at in range(0, len(ids), 7)]
-        return parts[-1] if rows == "last" else np.concatenate(parts)

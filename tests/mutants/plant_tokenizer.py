@@ -101,8 +101,8 @@ def _padding() -> list[Mutant]:
     )
     return [
         *planted("tokenizer.padding_shifted", "qwen2/gguf llama/gguf mistral/apr gemma3_text/gguf", surgery(_shift_padding), "tokenizer.padding tokenizer.vocab", links="tokenizer", reason=shifted),
-        *planted("tokenizer.padding_short", "qwen2/gguf qwen3/apr", surgery(_short_padding), "tokenizer.padding tokenizer.vocab", links="tokenizer",
-                 reason="a table that is shorter than the embedding lacks padding, if nothing else"),
+        *planted("tokenizer.padding_short", "qwen2/gguf qwen3/gguf", surgery(shorten_padding), "tokenizer.padding tokenizer.vocab", links="tokenizer",
+                 reason="a table that is shorter than the embedding lacks padding, if nothing else: llama.cpp does not load it"),
         *planted("tokenizer.padding_long", "llama/gguf", surgery(_long_padding), "tokenizer.padding tokenizer.vocab", links="tokenizer",
                  reason="a table that is longer than the embedding has entries that no row stands for"),
     ]  # fmt: skip
@@ -285,7 +285,8 @@ def _reorder(patient: GgufPatient | AprPatient, order: list[int]) -> None:
             parts.set(key, moved[parts.get(key)])
 
 
-def _short_padding(patient: Patient) -> None:
+def shorten_padding(patient: Patient) -> None:
+    """Unused entries at the end are left out."""
     _resize(patient, -8)
 
 

@@ -59,7 +59,9 @@ def test_the_verdict_of_all_links(results: list[LinkResult], verdict: str, benig
 
 
 def test_nothing_but_skips_is_no_pass() -> None:
-    assert verdict_of(whole(logits=result("logits", "skipped"), generation=result("generation", "skipped")))[0] != "same"
+    assert (
+        verdict_of(whole(logits=result("logits", "skipped"), generation=result("generation", "skipped")))[0] != "same"
+    )
 
 
 def test_every_link_has_a_file_that_compares() -> None:

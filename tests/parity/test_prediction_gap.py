@@ -16,7 +16,9 @@ from apr.parity._prediction_gap import log_softmax, prediction_gap
 
 def test_log_softmax_is_torchs() -> None:
     logits = 30 * np.random.default_rng(0).standard_normal((5, 320)).astype(np.float32)
-    assert np.allclose(log_softmax(logits), torch.log_softmax(torch.from_numpy(logits).double(), -1).numpy(), atol=1e-12)
+    assert np.allclose(
+        log_softmax(logits), torch.log_softmax(torch.from_numpy(logits).double(), -1).numpy(), atol=1e-12
+    )
 
 
 def test_two_containers_of_the_same_weights_are_no_gap_apart(tmp_path: Path) -> None:

@@ -93,7 +93,12 @@ def test_rounded_weights_are_drift_and_no_defect(tmp_path: Path) -> None:
     original = tiny.write(tmp_path / "a", "safetensors", made)
     rounded = tiny.write(tmp_path / "b", "gguf", made, codec="q8_0")
     report = why(str(original), str(rounded), threads=1)
-    assert (report.verdict, report.cause, report.benign, report.exit_code) == ("different", "drift.quantization", True, 0)
+    assert (report.verdict, report.cause, report.benign, report.exit_code) == (
+        "different",
+        "drift.quantization",
+        True,
+        0,
+    )
 
 
 def test_one_file_that_does_not_contradict_itself_passes_and_says_what_it_cannot_know(reference: str) -> None:

@@ -159,4 +159,5 @@ def _shifted(reference: np.ndarray, candidate: np.ndarray, wanted: np.ndarray) -
     shift = int(values[counts.argmax()])
     if counts.max() < 0.9 * shifts.size or shift == 0:
         return None
-    return np.clip(np.arange(candidate.shape[0]) + shift, 0, reference.shape[0] - 1)
+    order: np.ndarray = (np.arange(candidate.shape[0]) + shift) % reference.shape[0]
+    return order

@@ -48,17 +48,19 @@ class Allowance:
     half:          float32, half a step: what plain rounding explains; its square over 3 is the mean square of the error
     below, above:  float32; all three have the shape of the values, or one that spreads over them
     refitted:      consecutive elements whose scale may have been fitted anew after their quants were chosen; 0 for none
+    is_grid:       of a block codec
     """
 
     half: np.ndarray
     below: np.ndarray
     above: np.ndarray
     refitted: int = 0
+    is_grid: bool = False
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Allowance:
         """With all three parts changed in one way; parts that spread over the values as they are stay."""
         half, below, above = (change(p) if p.ndim else p for p in (self.half, self.below, self.above))
-        return Allowance(half, below, above, self.refitted)
+        return Allowance(half, below, above, self.refitted, self.is_grid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ def _on_grid(grid: _Grid, values: np.ndarray, rule: _Rule) -> Allowance:
     above = np.where(groups >= grid.hi - touch, inside + grid.overshoot, inside)
     # a group without a step holds one value: what it stood for is anything that was too small for a scale
     half = np.where(grid.step > 0, grid.step * np.float32(0.5), grid.lost)
-    found = Allowance(np.broadcast_to(half, groups.shape), below, above, rule.group if rule.fit else 0)
+    found = Allowance(np.broadcast_to(half, groups.shape), below, above, rule.group if rule.fit else 0, is_grid=True)
     return found.each(lambda part: part.reshape(-1)[: flat.size].reshape(values.shape))
 
 

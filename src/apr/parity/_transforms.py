@@ -34,6 +34,11 @@ _MOST_WHOLE = 1 << 26
 # fewer values than this fit some factor by chance
 _LEAST_FITTED = 8
 
+_LAYOUT = {
+    "interleaved": " (the rotary layout of Llama GGUF files, applied once too often or not undone)",
+    "deinterleaved": " (the rotary layout of Llama GGUF files, not applied or undone once too often)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
@@ -130,6 +135,8 @@ def _whole(case: Case) -> Explanation | None:
     if not b.sum_reference2 or abs(b.cosine) < _SAME_DIRECTION:
         return None
     factor = b.sum_product / b.sum_reference2
+    if _plain(factor, case) == 1.0:
+        return None
     if case.fits(Transform(factor=factor)):
         shown = _plain(factor, case)
         return Explanation("weights.scaled", f"{shown:.3g}", f"is scaled by {shown:.6g}", {"factor": shown})
@@ -144,7 +151,7 @@ def _noise(case: Case) -> float:
 
 def _plain(factor: float, case: Case) -> float:
     """A factor without the noise of its estimate, where a simple fraction or power is meant."""
-    for simple in (*(2.0**k for k in range(-8, 9)), 3.0, 10.0, 0.1, 1 / 3):
+    for simple in (*(2.0**k for k in range(-8, 9)), 1.5, 3.0, 10.0, 0.1, 1 / 3):
         if math.isclose(abs(factor), simple, rel_tol=max(1e-6, _NEAR * _noise(case))):
             return math.copysign(simple, factor)
     return factor
@@ -174,6 +181,8 @@ def _by_line(case: Case, sums: Sums, axis: str) -> Explanation | None:
     if not (np.abs(cosine) > _SAME_DIRECTION).all() or not differing.size:
         return None
     spread_out = max(1e-5, 2 * _NEAR * _noise(case)) * np.abs(factors[scaled]).max(initial=0)
+    if scaled.size and not zero.size and np.abs(factors[scaled] - 1).max() < spread_out:
+        return None
     if scaled.size and np.ptp(factors[scaled]) < spread_out:
         factors[scaled] = float(np.sum(sums.product[scaled]) / np.sum(sums.reference2[scaled]))
     spread = factors.astype(np.float32).reshape((-1, 1) if axis == "rows" else (1, -1))
@@ -279,4 +288,5 @@ def _named(case: Case, order: np.ndarray, axis: str) -> Explanation:
     if named.kind == "blocks" and axis == "columns":
         words = f"has its values in another order within blocks, as if packed bits were read wrongly: {named.phrase}"
         return Explanation("weights.quantization", "packing", words, where)
-    return Explanation("weights.permuted", f"{axis} {named.kind}", f"is permuted: {named.phrase}", where)
+    words = f"is permuted: {named.phrase}{_LAYOUT.get(named.kind, '') if heads else ''}"
+    return Explanation("weights.permuted", f"{axis} {named.kind}", words, where)

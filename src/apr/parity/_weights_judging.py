@@ -17,7 +17,7 @@ from apr.parity._transforms import Case, explain
 from apr.parity._weights_bytes import same_bytes
 from apr.parity._weights_census import EMBEDDING, HEAD, Census, Match
 from apr.parity._weights_findings import Outcome
-from apr.parity._weights_measures import Damage, Judgement, Pool, damage, judge_whole
+from apr.parity._weights_measures import INTERMEDIATE, Damage, Judgement, Pool, damage, judge_whole
 from apr.parity._weights_others import Others
 from apr.parity._weights_rows import Readable, Tensor, certain, first_rows
 
@@ -27,6 +27,8 @@ _LOCAL = 0.05
 _BIASED = 0.5
 # blocks with a scale of their own: from so many in a file on, it was quantised with an importance matrix; share of a tensor
 _LEAST_REFITTED, _MOST_REFITTED = 5, 0.1
+# share of values beyond the candidate's own rounding that both roundings explain: it may not be made from the reference
+_STRAY = 1e-4
 # still the same weights, if badly rounded
 _SAME_WEIGHTS = 0.5
 # tensors without an explanation after which the models are taken for different ones, and no transform is looked for
@@ -86,7 +88,7 @@ def judged(counted: Census, pool: Pool, progress: Callable[[float], None]) -> li
 
 def _again(one: _Measured, pool: Pool) -> _Measured:
     """Measured by the candidate's rounding alone."""
-    reference = certain(one.reference)
+    reference = certain(one.reference, but_for=INTERMEDIATE if is_block_codec(one.codecs[1]) else 0.0)
     return replace(one, reference=reference, judgement=judge_whole(reference, one.candidate, pool))
 
 
@@ -127,8 +129,9 @@ def _rounded(one: _Measured, *, own: bool, is_weighted: bool) -> Outcome | None:
         return None
     if not b.n_differing:
         return one.outcome("exact", None, "", "", {})
-    n_beyond, n_refitted = (b.n_beyond_own, b.n_refitted_own) if own else (b.n_beyond, b.n_refitted)
-    if n_beyond > n_refitted or (n_refitted and not (is_weighted and _is_scattered(b))):
+    if b.n_beyond > b.n_refitted or (b.n_refitted and not (is_weighted and _is_scattered(b))):
+        return None
+    if own and b.n_beyond_own - b.n_refitted_own > _STRAY * b.n:
         return None
     if max(abs(b.bias), abs(b.outward)) > _BIASED and b.n > 1000:
         return None
@@ -151,7 +154,7 @@ def _explained(counted: Census, rest: Sequence[_Measured], pool: Pool) -> list[O
         outcome = _why(counted, one, others, pool) if is_searched else None
         if outcome is None:
             in_vain += 1
-            outcome = _unexplained(one, pool, vectors_same=vectors_same, is_searched=is_searched)
+            outcome = _unexplained(one, pool, vectors_same=vectors_same)
         outcomes.append(_of_head(counted, one, outcome))
     return outcomes
 
@@ -192,12 +195,11 @@ def _nonfinite(one: _Measured) -> Outcome:
     return one.outcome("different", "weights.nonfinite", "nonfinite", phrase, where)
 
 
-def _unexplained(one: _Measured, pool: Pool, *, vectors_same: bool, is_searched: bool) -> Outcome:
+def _unexplained(one: _Measured, pool: Pool, *, vectors_same: bool) -> Outcome:
     """Beyond rounding, and no transform: damage in a few blocks, bad rounding throughout, or other weights."""
     b, codecs = one.judgement, one.codecs
-    blocks = next((codec for codec in reversed(codecs) if is_block_codec(codec)), None)
-    if not b.n or not is_searched:
-        return one.outcome("different", "weights.unexplained", "other", _figures(b), {})
+    if not b.n:
+        return one.outcome("different", "weights.unexplained", "shape", "has another shape", {})
     rounded_down = max(abs(b.bias), abs(b.outward)) > _BIASED and b.noise < 6
     if rounded_down and not all(codec == "f32" for codec in codecs):
         way = "towards zero" if b.outward < -_BIASED else "down" if b.bias < 0 else "up"
@@ -206,17 +208,20 @@ def _unexplained(one: _Measured, pool: Pool, *, vectors_same: bool, is_searched:
         return one.outcome(
             "different", "weights.quantization", f"rounding {way}", phrase, {"bias": b.bias, "outward": b.outward}
         )
-    size = 256 if blocks and blocks.endswith("_k") else _PLAIN_BLOCK
+    codec = codecs[1]
+    size = 256 if codec.endswith("_k") else _PLAIN_BLOCK
     places = damage(one.reference, one.candidate, pool, block=size)
     is_local = places.n_damaged <= max(1, _LOCAL * places.n_blocks)
-    is_rounding = blocks is not None and (is_local or (vectors_same and abs(b.cosine) > _SAME_WEIGHTS))
+    is_same = vectors_same and abs(b.cosine) > _SAME_WEIGHTS
     where = _places(places, size, one)
-    if is_rounding:
+    if is_block_codec(codec) and (is_local or is_same):
         phrase = (
-            f"differs by more than the rounding of {blocks} explains in {places.n_damaged} of {places.n_blocks} blocks, "
+            f"differs by more than the rounding of {codec} explains in {places.n_damaged} of {places.n_blocks} blocks, "
             f"by {abs(b.worst[3]):.3g} where {b.worst[4]:.3g} is allowed (row {b.worst[1]}, column {b.worst[2]})"
         )
-        return one.outcome("different", "weights.quantization", "local" if is_local else "dense", phrase, where)
+        phrase += "" if is_local else ": badly quantised, or made of other weights"
+        kind = "local" if is_local else f"dense {codec}"
+        return one.outcome("different", "weights.quantization", kind, phrase, where)
     if is_local:
         phrase = (
             f"differs in {b.n_beyond} of {b.n} values, by up to {b.max_abs:.3g} (row {b.worst[1]}, column {b.worst[2]})"

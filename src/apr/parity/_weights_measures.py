@@ -21,6 +21,8 @@ from apr.parity._weights_rows import Readable, Rows, chunks
 N_PROJECTIONS = 32
 # half steps from the line that a block's points follow: one, and the error of the line
 _REFIT = 1.6
+# half a unit of BF16, as a share of the value: the coarsest type that a model is decoded to before it is quantised again
+INTERMEDIATE = 2.0**-8
 # share of the values beyond the bound from which a tensor is not looked at for refitted blocks: honest ones have 0.01
 _MOST_REFITTED = 0.05
 _T = TypeVar("_T")
@@ -180,7 +182,9 @@ def _suspected(
         return part.reshape(-1)[suspects] if part.ndim else part
 
     (up, down), moved = (at(part) for part in allowed), at(difference)
-    own = (moved > up) | (moved < -down)
+    # a grid is often laid over half-precision copies of the decoded reference: their rounding comes between
+    between = np.abs(at(r)) * np.float32(INTERMEDIATE) if ours.allowance.is_grid else np.float32(0)
+    own = (moved > up + between) | (moved < -(down + between))
     excess = np.maximum(moved - (up + at(theirs.allowance.above)), -moved - (down + at(theirs.allowance.below)))
     worst = int(np.argmax(excess))
     counts = {"n_beyond": int(np.count_nonzero(excess > 0)), "n_beyond_own": int(np.count_nonzero(own))}

@@ -187,21 +187,27 @@ def first_rows(tensor: Tensor, n_rows: int) -> Readable:
     return tensor if n_rows == tensor.shape[0] else _Head(tensor, n_rows)
 
 
-def certain(tensor: Readable) -> Readable:
-    """The tensor as if its values were the original's: no rounding of its own is allowed for."""
-    return _Certain(tensor)
+def certain(tensor: Readable, *, but_for: float = 0.0) -> Readable:
+    """The tensor as if its values were the original's: no rounding of its own is allowed for.
+
+    but_for:  the share of each value by which a copy of it may have been rounded before the candidate was made of it
+    """
+    return _Certain(tensor, but_for)
 
 
 class _Certain:
-    """Something without rounding."""
+    """Something without rounding of its own."""
 
-    def __init__(self, original: Readable) -> None:
+    def __init__(self, original: Readable, share: float) -> None:
         self.original = original
+        self.share = np.float32(share)
         self.shape = original.shape
 
     def read(self, rows: slice | np.ndarray) -> Rows:
-        zero = np.zeros((), dtype=np.float32)
-        return Rows(self.original.read(rows).values, Allowance(zero, zero, zero))
+        values = self.original.read(rows).values
+        nothing = np.zeros((), dtype=np.float32)
+        allowed = np.abs(values) * self.share if self.share else nothing
+        return Rows(values, Allowance(nothing, allowed, allowed))
 
 
 class _Head:
