@@ -86,7 +86,7 @@ def test_the_engine_is_not_blamed_for_the_metadata(paths: dict[str, Path]) -> No
     verdicts = {r.link: r for r in report.links}
     assert verdicts["activations"].verdict == "same"
     assert verdicts["logits"].verdict == "different"
-    assert "behind the broken metadata link" in verdicts["logits"].sentence
+    assert "follow from the metadata link" in verdicts["logits"].sentence
 
 
 def test_a_link_that_does_not_exist_is_refused_with_those_that_do(paths: dict[str, Path]) -> None:

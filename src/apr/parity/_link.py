@@ -45,7 +45,8 @@ class LinkResult:
 
     sentence:  the verdict in words; for skipped, cannot_tell and not_comparable the reason, and what would decide
     measure:   figures by name, thresholds and the floor that they came from among them
-    findings:  the differences, the one that most likely explains the others first; empty unless `different`
+    findings:  the differences, the one that most likely explains the others first; of `not_comparable`, in what the two
+               runs were not asked the same (cause harness); else empty
     """
 
     link: str

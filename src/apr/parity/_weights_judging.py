@@ -74,6 +74,8 @@ def judged(counted: Census, pool: Pool, progress: Callable[[float], None]) -> li
             outcomes.append(settled)
         else:
             measured.append(_measure(match, pool))
+        for place in (match.reference, match.candidate):
+            place.file.release(place.info.name, 0, place.info.n_bytes)
     made_from = _is_made_from_reference(measured)
     is_weighted = sum(one.judgement.n_refitted_blocks for one in measured) >= _LEAST_REFITTED
     rest = []
@@ -110,16 +112,14 @@ def _measure(match: Match, pool: Pool) -> _Measured:
     reference: Readable = theirs if n_rows is None else first_rows(theirs, n_rows)
     if candidate.shape != reference.shape:
         return _Measured(match, reference, candidate, Judgement())
-    found = judge_whole(reference, candidate, pool)
-    for tensor in (ours, theirs):
-        tensor.release()
-    return _Measured(match, reference, candidate, found)
+    return _Measured(match, reference, candidate, judge_whole(reference, candidate, pool))
 
 
 def _is_made_from_reference(measured: Sequence[_Measured]) -> bool:
-    """Whether most tensors that are rounded on both sides lie within the candidate's own rounding."""
-    twice = [m.judgement for m in measured if m.codecs[0] != "f32" and m.judgement.n and m.judgement.n_beyond == 0]
-    return bool(twice) and sum(b.n_beyond_own == 0 for b in twice) * 2 >= len(twice)
+    """Whether most tensors lie within the candidate's own rounding, of those whose reference is rounded as coarsely."""
+    telling = [b for m in measured if (b := m.judgement).n_differing and 2 * b.sum_half_reference >= b.sum_half]
+    within = sum(b.n_beyond_own - b.n_refitted_own <= _STRAY * b.n for b in telling if b.n_beyond == 0)
+    return bool(telling) and within * 2 >= len(telling)
 
 
 def _rounded(one: _Measured, *, own: bool, is_weighted: bool) -> Outcome | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -40,7 +40,8 @@ class Judgement:
     n_nonfinite:     of the candidate where the reference is finite
     worst:           the largest of (difference - bound), and its row, column, difference, bound, reference value
     first_nonfinite: row and column
-    sum_half_signed: candidate - reference where the reference is positive, less where it is negative
+    sum_outward:     candidate - reference where the reference is positive, less where it is negative
+    sum_half, sum_half_reference:  half steps of both encodings together, and of the reference's
     """
 
     n: int = 0
@@ -59,6 +60,7 @@ class Judgement:
     sum_difference: float = 0.0
     sum_outward: float = 0.0
     sum_half: float = 0.0
+    sum_half_reference: float = 0.0
     sum_half2: float = 0.0
     max_abs: float = 0.0
     worst: tuple[float, int, int, float, float, float] = (-math.inf, 0, 0, 0.0, 0.0, 0.0)
@@ -155,12 +157,19 @@ def _measured(c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows, start: int
         sum_difference=total,
         sum_outward=float(np.copysign(d, d * rf).sum(dtype=np.float64)),
         sum_half=sum_half,
+        sum_half_reference=_sum_of_half(theirs, r),
         sum_half2=_dot(halves, halves),
         max_abs=largest,
         worst=(worst, start + row, column, moved, abs(moved) - worst, float(r[row, column])),
         first_nonfinite=first,
         **found,
     )
+
+
+def _sum_of_half(rows: Rows, values: np.ndarray) -> float:
+    half = rows.allowance.half
+    total = float(half.sum(dtype=np.float64)) * (values.size / max(1, half.size))
+    return total if math.isfinite(total) else 0.0
 
 
 def _suspected(
@@ -191,7 +200,8 @@ def _suspected(
     if counts["n_beyond_own"]:
         n_refitted, n_blocks, n_rows = _refitted(suspects[excess > 0], c, r, ours, theirs)
         counts |= {"n_refitted": n_refitted, "n_refitted_blocks": n_blocks, "n_refitted_rows": n_rows}
-        counts["n_refitted_own"] = _refitted(suspects[own], c, r, ours, theirs)[0]
+        exact = replace(theirs, allowance=replace(theirs.allowance, refitted=0))
+        counts["n_refitted_own"] = _refitted(suspects[own], c, r, ours, exact)[0]
     return int(suspects[worst]), float(excess[worst]), counts
 
 

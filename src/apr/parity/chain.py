@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
@@ -50,7 +49,7 @@ def parity(
         for link in chosen:
             if progress is not None:
                 progress(link, 0.0)
-            results.append(_inherited(compare(link, _isolated(link, pair, results)), results))
+            results.append(compare(link, _isolated(link, pair, results)))
     finally:
         pair.close()
     verdict, benign = verdict_of(results)
@@ -131,11 +130,3 @@ def _isolated(link: str, pair: Pair, results: Sequence[LinkResult]) -> Pair:
     """For the activations, the engine alone: over the same weights, where what came before differs."""
     differs = any(r.link in ("metadata", "weights") and r.verdict == "different" for r in results)
     return with_weights_of(pair) if link == "activations" and differs else pair
-
-
-def _inherited(result: LinkResult, before: Sequence[LinkResult]) -> LinkResult:
-    """Said with the result, where an earlier link is broken: this one may differ for no reason of its own."""
-    broken = next((r.link for r in before if r.verdict == "different" and not r.is_benign), None)
-    if result.link not in _ANSWERS or result.verdict != "different" or broken is None:
-        return result
-    return replace(result, sentence=f"{result.sentence} (behind the broken {broken} link)")

@@ -8,6 +8,7 @@ prompt cache and without, alone and in a batch, and it ends where it should.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,8 @@ def compare(pair: Pair) -> LinkResult:
         return undecided(LINK, "not_comparable", f"the candidate cannot read the prompts: {exc}")
     asked_otherwise = _asked_otherwise(reference, candidate)
     if asked_otherwise is not None:
-        return undecided(LINK, "not_comparable", asked_otherwise)
+        refused = undecided(LINK, "not_comparable", asked_otherwise)
+        return replace(refused, findings=(Finding("harness", asked_otherwise),))
     measure = _measure(pair, reference, candidate, forced, judged)
     findings = check_itself(pair, candidate, judged.limits)
     if findings:

@@ -93,7 +93,7 @@ class _Walk:
         verdict, benign = chain.verdict_of(self.results)
         if self.broken:
             verdict, benign = "different", False
-        named = self.broken[0] if self.broken else self.drift[0] if self.drift and verdict == "different" else None
+        named = self.broken[0] if self.broken else self._named(verdict)
         proof = self._proof() if self.broken else None
         link, finding = named if named is not None else (None, None)
         candidate = self.pair.candidate.name
@@ -114,6 +114,13 @@ class _Walk:
             records=(),
             exit_code=chain.exit_code(verdict, benign=benign),
         )
+
+    def _named(self, verdict: Verdict) -> tuple[str, Finding] | None:
+        """Where nothing is broken: the drift, or what kept the two from being compared."""
+        if verdict == "different":
+            return self.drift[0] if self.drift else None
+        refused = ((r.link, r.findings[0]) for r in self.results if r.verdict == "not_comparable" and r.findings)
+        return next(refused, None) if verdict == "not_comparable" else None
 
     def _compare(self, link: str) -> LinkResult:
         if link == "generation" and not self.pair.candidate.is_endpoint and not self.pair.reference.is_endpoint:
@@ -193,6 +200,8 @@ class _Walk:
             return undecided.sentence if undecided else "nothing could be compared"
         if finding.is_benign:
             return f"{candidate} says the same but for rounding: {finding.sentence}"
+        if verdict == "not_comparable":
+            return f"The two were not asked the same: {finding.sentence}"
         tail = ""
         if proof is not None and proof.downstream in ("same", "benign"):
             tail = "; with that put right, nothing else differs"
