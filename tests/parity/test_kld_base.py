@@ -12,34 +12,23 @@ import pytest
 
 import tiny
 from apr.engines._subject import Subject
-from apr.errors import BadMagic, BadMetadata, FormatError, LimitExceeded, TrailingBytes, TruncatedFile, UsageError
+from apr.errors import (
+    BadMagic,
+    BadMetadata,
+    EngineError,
+    FormatError,
+    LimitExceeded,
+    TrailingBytes,
+    TruncatedFile,
+    UsageError,
+)
 from apr.models._decoder import Span
-from apr.parity import _kld_base
-from apr.parity._kld_base import as_json, compare, read
+from apr.parity import _kld_statistics
+from apr.parity._kld_base import read
+from apr.parity._kld_statistics import compare, link
+from kld_file import logits_of, written
 
 N_CTX, N_CHUNK = 32, 4
-
-
-def encoded(logits: np.ndarray) -> bytes:
-    """A row as perplexity.cpp's `log_softmax(n_vocab, logits, log_prob, tok)` writes it, in float32 like there."""
-    logits = logits.astype(np.float32)
-    most = logits.max()
-    least = np.float32(max(logits.min(), most - np.float32(16)))
-    log_sum = np.float32(np.log(np.exp(logits - most).astype(np.float64).sum()))
-    scale = np.float32((most - least) / np.float32(65535))
-    values = np.zeros(2 * ((len(logits) + 1) // 2), dtype=np.uint16)
-    if scale:
-        nearest = np.rint(np.float32(1) / scale * (logits - least))
-        values[: len(logits)] = np.where(logits > least, nearest, 0)
-    return struct.pack("<ff", scale, least - most - log_sum) + values.tobytes()
-
-
-def written(path: Path, tokens: np.ndarray, logits: Callable[[np.ndarray], np.ndarray], n_vocab: int) -> Path:
-    """A base file of `tokens`, int32 [n_chunk, n_ctx]; `logits` gives those of a chunk, [n_ctx, n_vocab]."""
-    n_chunk, n_ctx = tokens.shape
-    rows = b"".join(encoded(row) for chunk in tokens for row in logits(chunk)[n_ctx // 2 : n_ctx - 1])
-    path.write_bytes(b"_logits_" + struct.pack("<Iii", n_ctx, n_vocab, n_chunk) + tokens.astype("<i4").tobytes() + rows)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +41,6 @@ def base_path(model: Path) -> Path:
     tokens = np.random.default_rng(0).integers(0, 256, (N_CHUNK, N_CTX), dtype=np.int32)
     with Subject(model, threads=1) as subject:
         return written(model.parent / "base.kld", tokens, lambda ids: logits_of(subject, ids), tiny.VOCAB_SIZE)
-
-
-def logits_of(subject: Subject, ids: np.ndarray) -> np.ndarray:
-    return subject.session.forward([Span(ids.astype(np.int64), subject.session.new_cache())], rows="all")
 
 
 def test_what_was_written_is_read_to_sixteen_bits(model: Path, base_path: Path) -> None:
@@ -124,10 +109,57 @@ def test_the_statistics_are_llama_cpps_formulas(model: Path, base_path: Path) ->
     assert found.statistics["Mean    KLD"][1] == pytest.approx(spread)
 
 
-def test_figures_are_plain_data(model: Path, base_path: Path) -> None:
+def test_the_link_says_same_of_the_model_itself(model: Path, base_path: Path) -> None:
+    base = read(base_path)
     with Subject(model, threads=1) as subject:
-        found = as_json(compare(read(base_path), subject, chunks=2))
-    assert json.loads(json.dumps(found, allow_nan=False))["n_positions"] == 30
+        found = link(base, subject, compare(base, subject, chunks=2))
+    assert (found.verdict, found.link) == ("same", "logits")
+    assert found.measure["n_positions"] == 30
+    json.dumps(found.measure, allow_nan=False)
+
+
+def test_the_link_calls_drift_neither_the_same_nor_a_defect(model: Path, base_path: Path) -> None:
+    base = read(base_path)
+    rounded = tiny.write(model.parent / "q8_0", "gguf", codec="q8_0")
+    with Subject(rounded, threads=1) as subject:
+        found = link(base, subject, compare(base, subject))
+    assert found.verdict == "cannot_tell"
+    assert "give the original" in found.sentence
+
+
+def test_the_link_finds_a_defect_that_strikes_in_some_places(model: Path, base_path: Path) -> None:
+    base = read(base_path)
+    with Subject(model, threads=1) as subject:
+        session = subject.session
+        right = session.forward
+
+        def wrong(spans: list[Span], **options: object) -> np.ndarray:
+            logits = right(spans, **options)  # type: ignore[arg-type]
+            if len(logits) > 24 and spans[0].token_ids[1] == base.tokens[3][1]:
+                logits[20:28] = logits[20:28, ::-1]
+            return logits
+
+        session.forward = wrong  # type: ignore[method-assign,assignment]
+        found = link(base, subject, compare(base, subject))
+    assert (found.verdict, found.findings[0].cause) == ("different", "weights.quantization")
+    assert found.findings[0].where["chunk"] == 3
+    assert 20 <= found.findings[0].where["position"] < 28
+
+
+def test_logits_that_are_not_finite_are_a_finding(model: Path, base_path: Path) -> None:
+    base = read(base_path)
+    with Subject(model, threads=1) as subject:
+        right = subject.session.forward
+
+        def wrong(spans: list[Span], **options: object) -> np.ndarray:
+            if len(spans[0].token_ids) > 20:
+                raise EngineError("not finite")
+            return right(spans, **options)  # type: ignore[arg-type]
+
+        subject.session.forward = wrong  # type: ignore[method-assign,assignment]
+        found = link(base, subject, compare(base, subject))
+    assert (found.verdict, found.findings[0].cause) == ("different", "engine.op")
+    assert found.measure["n_nonfinite"] == N_CHUNK * 11
 
 
 def test_another_vocabulary_is_refused_and_not_only_logged(model: Path, base_path: Path) -> None:
@@ -200,13 +232,13 @@ def test_chunks_begin_with_the_models_beginning_of_text(
     model: Path, base_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fed: list[list[int]] = []
-    right = _kld_base.rows_of
+    right = _kld_statistics.rows_of
 
     def spy(session: object, ids: list[int]) -> np.ndarray:
         fed.append(list(ids))
         return right(session, ids)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_kld_base, "rows_of", spy)
+    monkeypatch.setattr(_kld_statistics, "rows_of", spy)
     with Subject(model, threads=1) as subject:
         object.__setattr__(subject.spec, "add_bos", True)
         object.__setattr__(subject.spec, "bos_token_id", 257)

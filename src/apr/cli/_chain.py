@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,12 @@ from apr.errors import UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
+    from apr.engines._base import Activations
+    from apr.parity._link import LinkResult
     from apr.parity._report import ParityReport, WhyReport
 
 RECORD_SCHEMA = "apr.run/1"
-_RECORD_EXITS = {"same": 0, "different": 1, "not_comparable": 5, "cannot_tell": 5}
+_EXITS = {"same": 0, "different": 1, "not_comparable": 5, "cannot_tell": 5}
 _NO_PAGE = 2
 _LONGEST_RECORD = 256 * 1024 * 1024  # bytes; a longer file is no record of one run
 _PAGES = (".html", ".htm")
@@ -93,7 +96,6 @@ def is_record(path: str) -> bool:
 def parity_of_records(reference: Path, candidate: Path, *, under_test: Sequence[str]) -> ParityReport:
     """Two kept runs as a report of one link: their figures are its measure."""
     from apr.parity._link import Finding, LinkResult
-    from apr.parity._report import ParityReport
     from apr.parity.records import compare_records
     from apr.reports.json import plain
 
@@ -102,14 +104,53 @@ def parity_of_records(reference: Path, candidate: Path, *, under_test: Sequence[
     place = {"position": found.first_divergence} if found.first_divergence is not None else {}
     findings = (Finding(found.cause, found.sentence, place),) if found.cause and found.verdict == "different" else ()
     result = LinkResult("generation", found.verdict, found.sentence, {"records": plain(found)}, findings)
+    return _of_one_link(str(reference), str(candidate), result, started)
+
+
+def is_saved_predictions(path: str) -> bool:
+    """Whether a file holds predictions that llama.cpp saved (`llama-perplexity --kl-divergence-base`)."""
+    from apr.parity._kld_base import is_base
+
+    return Path(path).is_file() and is_base(Path(path))
+
+
+def check_no_predictions(*subjects: str) -> None:
+    """Raise UsageError for saved predictions in the place of a model."""
+    for subject in filter(is_saved_predictions, subjects):
+        raise UsageError(
+            f"{subject} holds predictions that llama.cpp saved, and no model; next: apr parity {subject} MODEL"
+        )
+
+
+def parity_with_predictions(
+    base: Path,
+    candidate: str,
+    *,
+    chunks: int | None,
+    seed: int,
+    progress: Callable[[str, float], None] | None,
+    threads: int | None,
+    activations: Activations,
+) -> ParityReport:
+    """A model against saved predictions, as a report of one link."""
+    from apr.engines._subject import Subject
+    from apr.parity import _kld_base, _kld_statistics
+
+    started = time.perf_counter()
+    saved = _kld_base.read(base)
+    with Subject.of(candidate, threads=threads, activations=activations) as subject:
+        found = _kld_statistics.compare(saved, subject, chunks=chunks, seed=seed, progress=progress)
+        result = _kld_statistics.link(saved, subject, found)
+    return _of_one_link(str(base), candidate, result, started)
+
+
+def _of_one_link(reference: str, candidate: str, result: LinkResult, started: float) -> ParityReport:
+    from apr.parity._report import ParityReport
+
+    seconds = time.perf_counter() - started
+    exit_code = _EXITS[result.verdict]
     return ParityReport(
-        str(reference),
-        str(candidate),
-        found.verdict,
-        result.is_benign,
-        (result,),
-        time.perf_counter() - started,
-        _RECORD_EXITS[found.verdict],
+        reference, candidate, result.verdict, result.is_benign, (replace(result, seconds=seconds),), seconds, exit_code
     )
 
 

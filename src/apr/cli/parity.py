@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Of two run records: what may differ (engine, model, prompt …); may be repeated.",
 )
+@click.option(
+    "--chunks",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of predictions that llama.cpp saved: only the first N chunks.",
+)
 @html_option
 @threads_option
 @fast_option
@@ -38,6 +44,7 @@ def command(
     candidate: str,
     only: tuple[str, ...],
     under_test: tuple[str, ...],
+    chunks: int | None,
     html: Path | None,
     threads: int | None,
     activations: Activations,
@@ -52,23 +59,43 @@ def command(
 
     Two run records (`apr run --record`) are compared as they are: they must agree in everything that is not --under-test.
 
+    A may be a file of predictions that `llama-perplexity --kl-divergence-base` saved: B is run over the same tokens, and
+    the statistics are those of llama.cpp, by its names.
+
     \b
     apr parity smollm2 smollm2.apr
     apr parity original/ model.gguf --html parity.html
     apr parity model.gguf model.gguf@llama-cpp --only logits --only generation
     apr parity a.json b.json --under-test engine
+    apr parity base.kld model.gguf --chunks 8
     """
     from apr.cli import _chain
     from apr.reports import _parity
 
     _chain.check_page(html)
-    if _chain.are_records(reference, candidate):
-        if only:
-            raise UsageError("--only is for models; two run records are compared whole")
+    _chain.check_no_predictions(candidate)
+    are_records, is_base = _chain.are_records(reference, candidate), _chain.is_saved_predictions(reference)
+    if only and (are_records or is_base):
+        raise UsageError("--only is for two models; run records and saved predictions are compared whole")
+    if under_test and not are_records:
+        raise UsageError("--under-test is for two run records; models are compared link by link")
+    if chunks is not None and not is_base:
+        raise UsageError("--chunks is for predictions that llama-perplexity --kl-divergence-base saved")
+    if are_records:
         report = _chain.parity_of_records(Path(reference), Path(candidate), under_test=under_test)
+    elif is_base:
+        _chain.fetch(candidate)
+        with _chain.testing() as progress:
+            report = _chain.parity_with_predictions(
+                Path(reference),
+                candidate,
+                chunks=chunks,
+                seed=seed,
+                progress=progress,
+                threads=threads,
+                activations=activations,
+            )
     else:
-        if under_test:
-            raise UsageError("--under-test is for two run records; models are compared link by link")
         from apr.parity import chain
 
         _chain.fetch(reference, candidate)

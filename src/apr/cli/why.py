@@ -56,6 +56,7 @@ def command(
     from apr.reports import _parity
 
     _chain.check_page(html)
+    _chain.check_no_predictions(*filter(None, (reference, candidate)))
     if candidate is None:
         if records is not None:
             raise UsageError("--records keeps the runs of two sides; one model alone is not run")

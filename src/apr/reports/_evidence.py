@@ -218,7 +218,9 @@ def next_command(report: ParityReport | WhyReport) -> str | None:
         return f"apr inspect {_file(report.candidate)} --metadata" if state_of(report) == "different" else None
     both = f"{_quoted(report.reference)} {_quoted(report.candidate)}"
     if report.schema.startswith("apr.parity/"):
-        return f"apr why {both}" if state_of(report) == "different" else None
+        # kept runs and saved predictions hold no model to look into
+        are_models = not any(key in r.measure for r in report.links for key in ("records", "statistics"))
+        return f"apr why {both}" if are_models and state_of(report) == "different" else None
     assert report.schema.startswith("apr.why/")
     return _after_why(report, both) if report.verdict != "same" else None  # type: ignore[arg-type]
 
@@ -326,6 +328,9 @@ def _activations(measure: Mapping[str, Any]) -> str:
 
 
 def _logits(measure: Mapping[str, Any]) -> str:
+    if "statistics" in measure:
+        mean, agreed = (measure["statistics"][name][0] for name in ("Mean    KLD", "Same top p"))
+        return f"KL {number(mean)}, top-1 {percent(agreed / 100.0)}"
     kl, agreed = _worst(measure, "kl_mean"), [real(row, "top1_agreement") for _, row in regimes(measure)]
     if kl is None:
         return ""

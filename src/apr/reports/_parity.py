@@ -46,7 +46,8 @@ _LEAST = 24  # columns of a sentence that are worth wrapping to; else it goes un
 def parity(report: ParityReport) -> str:
     """A link a row, what differs in detail, the verdict, and what to type next."""
     blocks = [_sides(report.reference, report.candidate), _links(report.links, findings="shown")]
-    blocks += [block for result in report.links if result.verdict == "different" and (block := detail(result))]
+    told = [result for result in report.links if result.verdict == "different" or "statistics" in result.measure]
+    blocks += [block for result in told if (block := detail(result))]
     blocks.append(f"{_verdict(state_of(report))}: {visible(verdict_line(report))}; {report.seconds:.1f} s")
     return "\n\n".join(blocks) + _next(report)
 

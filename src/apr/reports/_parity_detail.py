@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from apr.reports._evidence import (
@@ -131,6 +131,22 @@ def _activations(result: LinkResult) -> list[str]:
 
 
 def _logits(result: LinkResult) -> list[str]:
+    return _llama_cpps(result.measure) if "statistics" in result.measure else _by_regime(result)
+
+
+def _llama_cpps(measure: Mapping[str, Any]) -> list[str]:
+    """The statistics of `llama-perplexity --kl-divergence`, by its names; one that ends in p is in percent."""
+    lines = []
+    for name, (value, error) in measure["statistics"].items():
+        unit = " %" if name.endswith("p") else ""
+        lines.append(f"  {name:<29}{value:>12.6f}" + (f" ± {error:.6f}" if error is not None else "") + unit)
+    return [
+        *lines,
+        f"KL in nats, of {measure['n_positions']} positions; the base's own rounding makes {number(measure['floor'])}",
+    ]
+
+
+def _by_regime(result: LinkResult) -> list[str]:
     cells = [
         (
             visible(name),
