@@ -114,24 +114,25 @@ class NativeSession:
         lowered = self._lowered("none" if tap is no_tap else "all", rows)
         # a tap sees all rows of a slot at once, because it may return others
         is_cut = tap is no_tap or isinstance(tap, Statistics)
-        limit = PIECE_TOKENS if is_cut else sum(len(span.token_ids) for span in spans)
-        found = []
+        n_tokens = sum(len(span.token_ids) for span in spans)
+        limit = PIECE_TOKENS if is_cut else n_tokens
+        logits = np.empty((n_tokens if rows == "all" else len(spans), self._config.vocab_size), dtype=np.float32)
+        n_found = 0
         for piece in pieces(spans, limit):
             n_finished = sum(part.is_last for part in piece)
+            n_rows = sum(part.stop - part.start for part in piece) if rows == "all" else n_finished
             self._bind(lowered, piece)
             if tap is no_tap:
-                is_wanted = rows == "all" or n_finished > 0
-                lowered.plan.run(self._pool, 0, lowered.n_steps if is_wanted else lowered.n_cache_steps)
+                lowered.plan.run(self._pool, 0, lowered.n_steps if n_rows else lowered.n_cache_steps)
             elif isinstance(tap, Statistics):
                 self._run_with_statistics(lowered, tap, n_finished)
             else:
                 self._run_tapped(lowered, read_only(tap))
             lowered.plan.advance()
-            if rows == "all":
-                found.append(lowered.plan.read(lowered.output))
-            elif n_finished:
-                found.append(lowered.plan.read(lowered.output)[:n_finished])
-        return found[0] if len(found) == 1 else np.concatenate(found)
+            if n_rows:
+                logits[n_found : n_found + n_rows] = lowered.plan.read(lowered.output)[:n_rows]
+                n_found += n_rows
+        return logits
 
     def _bind(self, lowered: Lowered, piece: Sequence[Part]) -> None:
         """Tell the plan what the next run is about."""

@@ -55,6 +55,10 @@ class Place:
             values = values[self.row_order]
         return values + np.float32(self.norm_offset) if self.norm_offset else values
 
+    def release(self) -> None:
+        """Give up the memory of the file's pages, which have been read; they are read from disk again when needed."""
+        self.file.release(self.info.name, 0, self.info.n_bytes)
+
 
 class Checkpoint:
     """An opened model file whose architecture we know.

@@ -21,6 +21,7 @@ from apr.parity._causes import Cause
 from apr.parity._floor import OWN_ENGINES
 from apr.parity._link import Finding, LinkResult, different, undecided
 from apr.parity._pair import Pair
+from apr.parity._weights_bytes import same_bytes
 
 _FLOAT32 = 2.0**-23
 # GGUF holds the factors of a scaling where HF holds its parameters: the quotients differ by some roundings
@@ -127,9 +128,13 @@ def _same(first: Place | None, second: Place | None) -> bool:
         return True
     if first.info.shape != second.info.shape:
         return False
-    if first.info.codec == second.info.codec and first.norm_offset == second.norm_offset:
-        return bool(np.array_equal(first.raw(), second.raw()))
-    return bool(np.array_equal(first.array(), second.array()))
+    try:
+        if first.info.codec == second.info.codec and first.norm_offset == second.norm_offset:
+            return same_bytes(first, second)
+        return bool(np.array_equal(first.array(), second.array()))
+    finally:
+        first.release()
+        second.release()
 
 
 def plain(value: Any) -> Any:

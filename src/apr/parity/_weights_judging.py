@@ -75,7 +75,7 @@ def judged(counted: Census, pool: Pool, progress: Callable[[float], None]) -> li
         else:
             measured.append(_measure(match, pool))
         for place in (match.reference, match.candidate):
-            place.file.release(place.info.name, 0, place.info.n_bytes)
+            place.release()
     made_from = _is_made_from_reference(measured)
     is_weighted = sum(one.judgement.n_refitted_blocks for one in measured) >= _LEAST_REFITTED
     rest = []

@@ -70,7 +70,7 @@ class Tensor:
 
     def release(self) -> None:
         """Give up the memory of the file's pages, which have been read."""
-        self.place.file.release(self.place.info.name, 0, self.place.info.n_bytes)
+        self.place.release()
         vars(self).pop("_whole", None)
 
     @property
