@@ -44,3 +44,9 @@ def test_bash_completes_a_name_with_a_colon(apr_command: Any, tmp_path: Path) ->
     done = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "0.5b\n"
     assert (tmp_path / "apr.words").read_text().splitlines()[1:] == ["run", "qwen2.5-coder:0"]
+
+
+def test_engines_complete_behind_a_model() -> None:
+    assert ("plain", "./x.gguf@llama-cpp") in complete("why ./a.gguf", "./x.gguf@")
+    assert complete("run", "smollm2@nu") == [("plain", "smollm2@numpy")]
+    assert complete("trace", "./x@opena") == [("file", "./x@opena")]

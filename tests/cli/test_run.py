@@ -98,3 +98,12 @@ def test_an_interruption_keeps_what_there_is_and_exits_130(
 def test_weights_that_are_not_numbers_are_an_engine_failure(apr_command: Any, damaged_gguf: Path) -> None:
     outcome = apr_command("run", damaged_gguf, "hi", "--json")
     assert outcome.exit_code == 4 and outcome.json()["code"] == "engine-error"
+
+
+def test_an_engine_may_stand_behind_the_model(apr_command: Any, tiny_gguf: Path) -> None:
+    assert apr_command("run", f"{tiny_gguf}@numpy", "hi", "-n", "2", "--json").json()["engine"] == "numpy"
+
+
+def test_an_endpoint_is_not_run_and_the_message_says_what_is_done_with_it(apr_command: Any) -> None:
+    outcome = apr_command("run", "openai://127.0.0.1:1/x", "hi")
+    assert outcome.exit_code == 2 and "next: apr parity MODEL openai://127.0.0.1:1/x" in outcome.err

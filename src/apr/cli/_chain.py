@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apr.cli import _progress
-from apr.cli._options import complete_model
+from apr.cli._options import complete_subject
 from apr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ _NO_PAGE = 2
 _LONGEST_RECORD = 256 * 1024 * 1024  # bytes; a longer file is no record of one run
 _PAGES = (".html", ".htm")
 
-reference_argument = click.argument("reference", metavar="A", shell_complete=complete_model)
-candidate_argument = click.argument("candidate", metavar="B", shell_complete=complete_model)
+reference_argument = click.argument("reference", metavar="A", shell_complete=complete_subject)
+candidate_argument = click.argument("candidate", metavar="B", shell_complete=complete_subject)
 html_option = click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),

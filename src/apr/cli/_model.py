@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from apr import hub
 from apr.cli import _progress
+from apr.errors import UsageError
 
 if TYPE_CHECKING:
     from apr.engines._base import Activations
@@ -23,7 +24,19 @@ def loaded(
     activations: Activations,
     verbosity: _progress.Verbosity = "normal",
 ) -> Iterator[LanguageModel]:
-    """The model that a reference names, pulled first if it is not here, loaded, and closed at the end."""
+    """The model that a reference names, pulled first if it is not here, loaded, and closed at the end.
+
+    reference:  MODEL, or MODEL@ENGINE, which goes before `engine`
+    """
+    from apr.engines._subject import parse
+
+    address = parse(reference)
+    if address.engine == "openai":
+        raise UsageError(
+            f"{reference} is an endpoint, which is compared with a model; next: apr parity MODEL {reference}"
+        )
+    if address.reference != reference:
+        reference, engine = address.reference, address.engine
     with _progress.downloading(verbosity=verbosity) as download:
         path = hub.resolve(reference, progress=download)
     from apr.engines._language_model import default_threads, of_file

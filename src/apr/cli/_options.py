@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from click.shell_completion import CompletionItem
 
@@ -35,10 +37,21 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return items or [CompletionItem(incomplete, type="file")]
 
 
+def complete_subject(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """As `complete_model`; behind MODEL@, the engines."""
+    model, at, begun = incomplete.rpartition("@")
+    if not at or Path(incomplete).exists():
+        return complete_model(ctx, param, incomplete)
+    # an engine that talks to an endpoint runs no file
+    names = [name for name in _folder.names("apr.engines") if name != "openai" and name.startswith(begun)]
+    return [CompletionItem(f"{model}@{name}") for name in names] or complete_model(ctx, param, incomplete)
+
+
 def complete_cached(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Models in the cache that begin so."""
     return [CompletionItem(m.reference) for m in hub.cached() if m.reference.startswith(incomplete)]
 
 
 model_argument = click.argument("model", shell_complete=complete_model)
+subject_argument = click.argument("model", shell_complete=complete_subject)
 cached_model_argument = click.argument("model", shell_complete=complete_cached)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from apr.cli._options import engine_option, exact_option, model_argument, threads_option
+from apr.cli._options import engine_option, exact_option, subject_argument, threads_option
 from apr.errors import AprError, UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _HISTORY_LINES = 1000
 
 
 @click.command(short_help="Talk with a model, turn by turn.")
-@model_argument
+@subject_argument
 @click.option("--system", help="The system message.")
 @click.option("--max-tokens", "-n", type=click.IntRange(1), default=1024, show_default=True, help="Longest answer.")
 @click.option("--temperature", "-t", type=float, default=0.7, show_default=True, help="0 is greedy.")

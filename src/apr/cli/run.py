@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from apr.cli import _prompts
-from apr.cli._options import engine_option, exact_option, json_option, model_argument, threads_option
+from apr.cli._options import engine_option, exact_option, json_option, subject_argument, threads_option
 from apr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Output = Literal["stream", "json"]
 
 
 @click.command(short_help="A prompt in, text out.")
-@model_argument
+@subject_argument
 @click.argument("prompt", required=False)
 @click.option("--prompt", "-p", "prompt_option", help="The prompt; else the argument, else standard input.")
 @click.option(
@@ -90,7 +90,8 @@ def command(
     verbosity: Verbosity,
     as_json: bool,
 ) -> int:
-    """Write text with MODEL: a path, an alias such as smollm2, or a URL.
+    """Write text with MODEL: a path, an alias such as smollm2, or a URL, with @ENGINE if another engine than ours shall
+    run it.
 
     The prompt goes through the model's own chat template if it has one; --raw continues it as it is. Ctrl-C ends the
     text and keeps what there is. One final line break of standard input is not part of the prompt.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apr.cli import _progress, _prompts
-from apr.cli._options import json_option, model_argument, threads_option
+from apr.cli._options import json_option, subject_argument, threads_option
 from apr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(short_help="See inside a run, layer by layer.")
-@model_argument
+@subject_argument
 @click.argument("prompt", required=False)
 @click.option("--prompt", "-p", "prompt_option", help="The prompt; else the argument, else standard input.")
 @click.option("--raw", "regime", flag_value="raw", help="Trace the prompt as it is; no chat template.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from apr.cli._chain import fast_option, html_option, reference_argument, seed_option
-from apr.cli._options import complete_model, json_option, threads_option
+from apr.cli._options import complete_subject, json_option, threads_option
 from apr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Say why two copies differ, and prove it.")
 @reference_argument
-@click.argument("candidate", metavar="[B]", required=False, shell_complete=complete_model)
+@click.argument("candidate", metavar="[B]", required=False, shell_complete=complete_subject)
 @html_option
 @click.option(
     "--records",
