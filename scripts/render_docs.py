@@ -35,6 +35,7 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.inspect/1": (Inspection, "`apr inspect --json`"),
     "apr.tensors/1": (TensorTable, "`apr tensors --json`"),
     "apr.validate/1": (Report, "`apr validate --json`"),
+    "apr.qa/1": (Report, "`apr qa --json`"),
     "apr.trace/1": (Trace, "`apr trace --json`"),
     "apr.trace-comparison/1": (TraceComparison, "`apr trace --against FILE --json`"),
     "apr.parity/1": (ParityReport, "`apr parity --json`"),
@@ -141,7 +142,14 @@ MEANINGS = {  # of fields whose names say enough for the code, not for a reader 
     "Timings.decode_tok_per_s": "generated tokens per second; 0 if there was no such phase",
     "Step.token_id": "the chosen id",
     "Report.subject": "path of the model",
+    "Report.reference": "the original that it was held against; null if there was none",
     "Report.profile": "which gates were run: file needs no engine",
+    "Report.seconds": "wall time in seconds",
+    "GateResult.source": "the text that says what is right",
+    "Finding.status": "pass, skip, undecided, fail or error",
+    "Coverage.n": "how many were looked at",
+    "Coverage.n_all": "how many there are",
+    "Coverage.of": "what is counted: tensors, prompts, positions …",
     "Report.counts": "gates by status",
     "Report.gates": "every gate's outcome",
     "Report.exit_code": "the status that the command exits with",
@@ -187,7 +195,7 @@ def documents() -> Iterator[tuple[Path, str]]:
     yield DOCS / "cli.md", cli_page()
     yield DOCS / "json.md", json_page()
     for name, (kind, _) in COMMANDS_OF.items():
-        yield DOCS / "schemas" / f"{name.replace('/', '-')}.json", json.dumps(schema_of(kind), indent=2) + "\n"
+        yield DOCS / "schemas" / f"{name.replace('/', '-')}.json", json.dumps(schema_of(name, kind), indent=2) + "\n"
 
 
 def cli_page() -> str:
@@ -255,18 +263,13 @@ def json_page() -> str:
     return "\n".join(parts)
 
 
-def schema_of(kind: type) -> dict[str, Any]:
+def schema_of(name: str, kind: type) -> dict[str, Any]:
     """The JSON Schema of a dataclass as `apr.reports.json` writes it: every field there, no other."""
     made: dict[str, Any] = TypeAdapter(kind).json_schema(mode="serialization")
-    name = next(f.default for f in dataclasses.fields(kind) if f.name == "schema") if kind not in _NAMED_LATE else None
-    named = name or next(key for key, (known, _) in COMMANDS_OF.items() if known is kind)
     for title, part in [(kind.__name__, made), *made.get("$defs", {}).items()]:
         _close(title, part)
-    made["properties"]["schema"] = {"const": named}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": named, **made}
-
-
-_NAMED_LATE = (Conversion, Pulled)  # the schema's name is given where the object is made
+    made["properties"]["schema"] = {"const": name}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": name, **made}
 
 
 def _close(title: str, part: dict[str, Any]) -> None:

@@ -19,6 +19,8 @@ LINE = (
     "convert",
     "trace",
     "parity",
+    "bench",
+    "evals",
     "qa",
     "ledger",
     "reports",

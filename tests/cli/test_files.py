@@ -62,7 +62,7 @@ def test_validate_that_tested_nothing_exits_5(
 
 
 def _skipped(name: str, declared: gate.Gate, subject: object) -> gate.GateResult:
-    return gate.GateResult(name, "skip", "off", "not looked at", (), declared.rationale, declared.severity, 0.0)
+    return gate.GateResult(name, "skip", "off", "not looked at", (), declared.rationale, "", declared.severity, 0.0)
 
 
 def test_convert_writes_a_model_that_validates(apr_command: Any, tiny_gguf: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import tiny
 from apr import _folder
 from apr.errors import ChecksumMismatch, MissingTensor, UnsupportedError
 from apr.qa import gate
-from apr.qa._subject import Subject
+from apr.qa._judged import Judged
 from apr.qa.gate import Finding, Report
 
 PASS = Finding("pass", "good", "all well")
@@ -22,12 +22,12 @@ SKIP = Finding("skip", "none", "nothing to look at")
 UNDECIDED = Finding("undecided", "unclear", "cannot tell")
 
 
-def yielding(*findings: Finding) -> Callable[[Subject], Iterator[Finding]]:
+def yielding(*findings: Finding) -> Callable[[Judged], Iterator[Finding]]:
     return lambda subject: iter(findings)
 
 
-def raising(error: Exception, *before: Finding) -> Callable[[Subject], Iterator[Finding]]:
-    def check(subject: Subject) -> Iterator[Finding]:
+def raising(error: Exception, *before: Finding) -> Callable[[Judged], Iterator[Finding]]:
+    def check(subject: Judged) -> Iterator[Finding]:
         yield from before
         raise error
 
@@ -47,7 +47,7 @@ def run_gates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
             names=lambda _: list(declared), load=lambda _, name: SimpleNamespace(check=declared[name])
         )
         monkeypatch.setattr(gate, "_folder", registry)
-        with Subject(path) as subject:
+        with Judged(path) as subject:
             return gate.run(profile, subject)
 
     path = tiny.write(tmp_path, "gguf")
@@ -84,7 +84,7 @@ def test_an_error_outweighs_undecided_and_a_failure_outweighs_an_error(run_gates
 
 
 def test_no_gate_at_all_is_not_a_pass(run_gates: Any) -> None:
-    report = run_gates(yielding(PASS), profile="another")
+    report = run_gates(yielding(PASS), profile="smoke")
     assert (report.verdict, report.exit_code, report.gates) == ("skip", 5, ())
 
 

@@ -20,12 +20,13 @@ def command(model: str, as_json: bool) -> int:
     from apr import hub
     from apr.cli import _progress
     from apr.qa import gate
-    from apr.qa._subject import Subject
+    from apr.qa._judged import Judged
     from apr.reports import json, text
 
     with _progress.downloading() as progress:
         path = hub.resolve(model, progress=progress)
-    with Subject(path) as subject, _progress.working(f"checking {path.name}", lambda: subject.n_bytes) as advance:
-        report = gate.run("file", subject, progress=advance)
+    with Judged(path) as judged, _progress.working(f"checking {path.name}", lambda: judged.n_bytes) as advance:
+        judged.progress = advance
+        report = gate.run("file", judged)
     click.echo(json.dumps(report) if as_json else text.validation(report))
     return report.exit_code

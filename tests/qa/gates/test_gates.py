@@ -16,7 +16,7 @@ import pytest
 import tiny
 from apr.formats._base import Warned
 from apr.qa import gate
-from apr.qa._subject import Subject
+from apr.qa._judged import Judged
 from apr.qa.gate import GateResult, Report
 from apr.qa.gates import file_structure
 from apr.tokenizer.spec import TokenizerSpec, TokenType
@@ -26,7 +26,7 @@ UP = "model.layers.1.mlp.up_proj.weight"
 
 
 def judged(path: Path) -> Report:
-    with Subject(path) as subject:
+    with Judged(path) as subject:
         return gate.run("file", subject)
 
 
@@ -98,7 +98,7 @@ def test_real_models_pass_every_gate(alias: str, real_model: Callable[[str], Pat
 
 def test_a_flipped_byte_of_the_data_is_found_by_the_checksum(tmp_path: Path) -> None:
     path = tiny.write(tmp_path, "apr")
-    with Subject(path) as subject:
+    with Judged(path) as subject:
         info = subject.file.tensors[UP]
     before = path.read_bytes()[info.offset + 10]
     report = judged(patched(path, info.offset + 10, bytes([before ^ 1])))
@@ -116,7 +116,7 @@ def test_bytes_after_the_end_leave_the_file_undecided(tmp_path: Path) -> None:
 
 def test_one_shard_is_not_the_model(tmp_path: Path) -> None:
     folder = tiny.write(tmp_path, "safetensors")
-    with Subject(folder) as subject:
+    with Judged(folder) as subject:
         index = {"weight_map": dict.fromkeys(subject.file.tensors, "model.safetensors")}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert ("undecided", "one-shard") in codes(named(judged(folder / "model.safetensors"))["file_structure"])
@@ -124,14 +124,14 @@ def test_one_shard_is_not_the_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", sorted(file_structure.BENIGN))
 def test_a_benign_warning_is_told_and_passes(code: str, tmp_path: Path) -> None:
-    with Subject(tiny.write(tmp_path, "gguf")) as subject:
+    with Judged(tiny.write(tmp_path, "gguf")) as subject:
         subject.file.warnings.append(Warned(code, "a sentence"))
         findings = list(file_structure.check.check(subject))
     assert [(f.status, f.code) for f in findings] == [("pass", code), ("pass", "structure")]
 
 
 def test_a_warning_that_nobody_judged_is_undecided(tmp_path: Path) -> None:
-    with Subject(tiny.write(tmp_path, "gguf")) as subject:
+    with Judged(tiny.write(tmp_path, "gguf")) as subject:
         subject.file.warnings.append(Warned("quite-new", "a sentence"))
         assert gate.run("file", subject).verdict == "undecided"
 
@@ -170,7 +170,7 @@ def test_a_bad_value_in_half_precision_is_found(value: float, tmp_path: Path) ->
 @pytest.mark.parametrize("scale", [b"\x00\x7e", b"\x00\x7c"])  # float16 NaN and infinity
 def test_a_bad_scale_of_a_quantised_block_is_found(scale: bytes, tmp_path: Path) -> None:
     path = tiny.write(tmp_path, "gguf", codec="q8_0")
-    with Subject(path) as subject:
+    with Judged(path) as subject:
         info = subject.file.tensors["blk.1.ffn_up.weight"]
     result = only(judged(patched(path, info.offset + 34, scale)), "tensor_finite")  # the second block of 34 bytes
     assert codes(result) == {("fail", "non-finite")}

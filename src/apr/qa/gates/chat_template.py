@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apr.qa._subject import Subject
+from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
 from apr.tokenizer.chat_template import ChatTemplate, suspicious
 
@@ -22,9 +22,9 @@ _CONVERSATIONS = {
     rationale="A template that fails or drops the message makes a good model answer nonsense; a hostile one attacks whoever loads it.",
     source="transformers apply_chat_template; CVE-2024-34359 for what a template can do",
 )
-def check(subject: Subject) -> Iterator[Finding]:
+def check(judged: Judged) -> Iterator[Finding]:
     """One and three turns render within the limits and hold the user's words; nothing reaches for Python's inside."""
-    spec = subject.tokenizer_spec
+    spec = judged.tokenizer_spec
     if spec.chat_template is None:
         yield Finding("skip", "none", "the model carries no chat template")
         return
@@ -32,7 +32,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield Finding("fail", "suspicious", f"the template {sentence}")
     ids = {"bos_token": spec.bos_token_id, "eos_token": spec.eos_token_id}
     variables = {name: spec.tokens[token_id] for name, token_id in ids.items() if token_id is not None}
-    with ChatTemplate(spec.chat_template, origin=str(subject.path), variables=variables) as template:
+    with ChatTemplate(spec.chat_template, origin=str(judged.path), variables=variables) as template:
         for name, messages in _CONVERSATIONS.items():
             text = template.render(messages).text
             missing = [m["content"] for m in messages if m["content"] not in text]

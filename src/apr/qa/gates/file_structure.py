@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apr.qa._subject import Subject
+from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
 
 # What a reader mentions and what leaves every tensor where it was announced, and whole. Any other warning leaves the gate
@@ -29,9 +29,9 @@ BENIGN = frozenset(
     rationale="A cut or altered file loads in lenient readers and writes nonsense.",
     source="the format's own rules: offsets, sizes, order, checksums",
 )
-def check(subject: Subject) -> Iterator[Finding]:
+def check(judged: Judged) -> Iterator[Finding]:
     """The reader accepted every offset and size; the checksums that the format has are right."""
-    file = subject.file
+    file = judged.file
     for warning in file.warnings:
         yield Finding("pass" if warning.code in BENIGN else "undecided", warning.code, warning.message)
     verified = file.verify()  # raises ChecksumMismatch, which the runner reports as a failure

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from apr.qa._subject import Subject
+from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
 
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -20,9 +20,9 @@ _IGNORED = ("rotary_emb.inv_freq",)
     rationale="A missing bias or a transposed matrix of square shape loads everywhere and is noticed by nobody but the reader.",
     source="the architecture's census in apr/models, tested against transformers",
 )
-def check(subject: Subject) -> Iterator[Finding]:
+def check(judged: Judged) -> Iterator[Finding]:
     """Census: every expected tensor is there with its expected shape, and every tensor there is expected."""
-    checkpoint = subject.checkpoint
+    checkpoint = judged.checkpoint
     model_type = checkpoint.config.model_type
     for name, shape in checkpoint.expected.items():
         place = checkpoint.tensors.get(name)
@@ -37,7 +37,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         else:
             yield Finding("fail", "stranger", f"{name}: {model_type} has no place for it", {"tensor": name})
     for name in sorted(set(checkpoint.tensors) - set(checkpoint.expected)):
-        yield _tied_head(subject) if name == _HEAD else _unexpected(name)
+        yield _tied_head(judged) if name == _HEAD else _unexpected(name)
     yield Finding("pass", "census", f"{len(checkpoint.expected)} tensors expected by {model_type}, all compared")
 
 
@@ -46,9 +46,9 @@ def _unexpected(name: str) -> Finding:
     return Finding("fail", "unexpected", message, {"tensor": name})
 
 
-def _tied_head(subject: Subject) -> Finding:
+def _tied_head(judged: Judged) -> Finding:
     """An output head beside `tie_word_embeddings`: `.apr` files always hold a copy, and a copy is all that it may be."""
-    checkpoint = subject.checkpoint
+    checkpoint = judged.checkpoint
     head, embedding = checkpoint.tensors[_HEAD].info, checkpoint.tensors.get(_EMBEDDING)
     if embedding is None or embedding.info.shape != head.shape:
         return _unexpected(_HEAD)

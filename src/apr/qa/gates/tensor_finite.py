@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apr.qa._subject import Subject
+from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
 
 
@@ -14,10 +14,10 @@ from apr.qa.gate import Finding, gate
     rationale="One NaN weight turns every later logit into NaN; an infinite scale does the same.",
     source="IEEE 754-2019, 6.2: NaN propagates",
 )
-def check(subject: Subject) -> Iterator[Finding]:
+def check(judged: Judged) -> Iterator[Finding]:
     """Every value of every tensor, decoded, is a finite number."""
-    facts = subject.tensor_facts
-    for info in subject.file.tensors.values():
+    facts = judged.tensor_facts
+    for info in judged.file.tensors.values():
         if info.name not in facts:
             message = f"{info.name} is {info.codec}, which is not decoded here"
             yield Finding("undecided", "not-decoded", message, {"tensor": info.name})
@@ -26,4 +26,4 @@ def check(subject: Subject) -> Iterator[Finding]:
             message = f"{info.name}: {n_bad} of {info.n_elements} values are not finite, the first at index {first}"
             yield Finding("fail", "non-finite", message, {"tensor": info.name, "index": first})
     if facts:
-        yield Finding("pass", "finite", f"all values of {len(facts)} of {len(subject.file.tensors)} tensors looked at")
+        yield Finding("pass", "finite", f"all values of {len(facts)} of {len(judged.file.tensors)} tensors looked at")

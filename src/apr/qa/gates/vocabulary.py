@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from apr.qa._subject import Subject
+from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
 from apr.tokenizer.spec import TokenizerSpec, TokenType
 
@@ -15,9 +15,9 @@ from apr.tokenizer.spec import TokenizerSpec, TokenType
     rationale="An id beyond the embedding crashes or reads other memory; a special id of another model never stops or starts a turn.",
     source="ship-two requirement: tokenizer size <= model vocabulary, special ids decode to their strings",
 )
-def check(subject: Subject) -> Iterator[Finding]:
+def check(judged: Judged) -> Iterator[Finding]:
     """Token count against embedding rows; end-of-text and stop ids exist and are control tokens."""
-    spec, rows = subject.tokenizer_spec, subject.checkpoint.config.vocab_size
+    spec, rows = judged.tokenizer_spec, judged.checkpoint.config.vocab_size
     n_tokens = len(spec.tokens)
     if n_tokens > rows:
         yield Finding("fail", "too-many-tokens", f"{n_tokens} tokens for {rows} rows of the embedding")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from apr.formats import open_model
+from apr.engines._language_model import LanguageModel
+from apr.engines._subject import Subject
+from apr.formats._base import ModelFile
 from apr.kernels import quants
 from apr.models._checkpoint import Checkpoint
-from apr.tokenizer import spec_of
 from apr.tokenizer.spec import TokenizerSpec
 
 
@@ -34,30 +35,64 @@ class TensorFacts:
     max: float
 
 
-class Subject:
-    """An opened model file. Raises FormatError when it cannot be opened at all."""
+class Judged:
+    """A model under judgement: the model as `apr run` runs it, what it is held against, and how thorough to be.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = open_model(path)
+    model:      with 8-bit activations unless it was made otherwise, because that is what a user runs
+    reference:  the original; None if none was given or found
+    previous:   an earlier report of this model (`apr.qa/1`), read; None if there is none
+    profile:    "file", "smoke" or "release"
+    Raises FormatError for a file that cannot be opened at all.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Subject,
+        *,
+        reference: Subject | None = None,
+        previous: Mapping[str, Any] | None = None,
+        profile: str = "file",
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        self.model = Subject.of(model, activations="int8", threads=threads)
+        _ = self.model.file
+        self.reference = reference
+        self.previous = previous
+        self.profile = profile
+        self.seed = seed
+        # called with bytes of tensors that have been checked
         self.progress: Callable[[int], None] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The local file or folder."""
+        return self.model.path
+
+    @property
+    def file(self) -> ModelFile:
+        """The opened model file."""
+        return self.model.file
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The file through its architecture. Raises UnsupportedError for one that we do not run."""
+        return self.model.checkpoint
+
+    @property
+    def tokenizer_spec(self) -> TokenizerSpec:
+        """The tokenizer that the file carries. Raises TokenizerError."""
+        return self.model.spec
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The model loaded: what every gate that generates must generate with. Raises EngineError."""
+        return self.model.language_model
 
     @property
     def n_bytes(self) -> int:
         """Bytes of all tensors."""
         return sum(info.n_bytes for info in self.file.tensors.values())
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """The file through its architecture. Raises UnsupportedError for one that we do not run."""
-        return Checkpoint(self.file)
-
-    @cached_property
-    def tokenizer_spec(self) -> TokenizerSpec:
-        """The tokenizer that the file carries. Raises TokenizerError."""
-        return spec_of(
-            self.file.format, self.file.metadata, self.file.documents, vocab_size=self.checkpoint.config.vocab_size
-        )
 
     @cached_property
     def tensor_facts(self) -> dict[str, TensorFacts]:
@@ -75,8 +110,10 @@ class Subject:
             self.progress(n_bytes)
 
     def close(self) -> None:
-        """Release the file."""
-        self.file.close()
+        """Release the model and the reference."""
+        self.model.close()
+        if self.reference is not None:
+            self.reference.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import tiny
-from apr.errors import BadMagic, UsageError
-from apr.qa._subject import Subject, TensorFacts
+from apr.errors import AprError, BadMagic
+from apr.qa._judged import Judged, TensorFacts
 
 
 @pytest.mark.parametrize("file_format", tiny.FORMATS)
 def test_facts_are_shared_and_progress_sums_to_all_bytes_once(file_format: str, tmp_path: Path) -> None:
-    with Subject(tiny.write(tmp_path, file_format)) as subject:
+    with Judged(tiny.write(tmp_path, file_format)) as subject:
         steps: list[int] = []
         subject.progress = steps.append
         assert subject.tensor_facts is subject.tensor_facts and subject.checkpoint is subject.checkpoint
@@ -27,7 +27,7 @@ def facts_of(values: list[float], folder: Path) -> TensorFacts:
     from safetensors.numpy import save_file
 
     save_file({"x": np.array(values, dtype=np.float32)}, folder / "m.safetensors")
-    with Subject(folder / "m.safetensors") as subject:
+    with Judged(folder / "m.safetensors") as subject:
         return subject.tensor_facts["x"]
 
 
@@ -45,6 +45,6 @@ def test_tensor_facts_are_counted(tmp_path: Path) -> None:
 def test_what_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"not a model at all")
     with pytest.raises(BadMagic):
-        Subject(tmp_path / "x.gguf")
-    with pytest.raises(UsageError):
-        Subject(tmp_path / "nothing")
+        Judged(tmp_path / "x.gguf")
+    with pytest.raises(AprError):
+        Judged(tmp_path / "nothing")
