@@ -218,7 +218,7 @@ def test_the_link_under_test_is_said_on_a_terminal_that_knows_only_lines(
 ) -> None:
     monkeypatch.setattr(_progress, "_SHOW_AFTER_S", 0.0)
     monkeypatch.setenv("TERM", "dumb")
-    line = _chain._Line()
+    line = _chain._Line("comparing")
     line._timer.join()
     for phase, done in (("weights", 0.0), ("weights", 0.5), ("logits: \x1b[2J", 0.1)):
         line.show(phase, done)
@@ -232,7 +232,7 @@ def test_a_link_that_is_silent_for_long_is_said_too_and_a_short_one_is_not(
 ) -> None:
     monkeypatch.setattr(_progress, "_SHOW_AFTER_S", 3600.0)
     monkeypatch.setenv("TERM", "dumb")
-    line = _chain._Line()
+    line = _chain._Line("comparing")
     line.show("weights", 0.0)
     assert capsys.readouterr().err == ""
     line._begin()  # what the timer does

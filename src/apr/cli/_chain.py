@@ -155,12 +155,12 @@ def _of_one_link(reference: str, candidate: str, result: LinkResult, started: fl
 
 
 @contextlib.contextmanager
-def testing() -> Iterator[Callable[[str, float], None] | None]:
-    """What a comparison reports to: the link under test, and the share of it that is done. None where nobody looks."""
+def testing(doing: str = "comparing") -> Iterator[Callable[[str, float], None] | None]:
+    """What a comparison reports to: the link or gate under test, and the share that is done. None where nobody looks."""
     if not _progress._is_shown("normal"):
         yield None
         return
-    line = _Line()
+    line = _Line(doing)
     try:
         yield line.show
     finally:
@@ -189,7 +189,8 @@ def finish(report: ParityReport | WhyReport, said: str, *, as_json: bool, html: 
 class _Line:
     """One line that says what is being compared, drawn once the work takes long enough to wonder; gone at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
         self._phase, self._done = "", 0.0
         self._is_due, self._is_over = False, False
         self._bars: Bars | None = None
@@ -229,7 +230,7 @@ class _Line:
                 self._draw(is_new=True)
 
     def _draw(self, *, is_new: bool) -> None:
-        said = f"comparing {self._phase}"
+        said = f"{self._doing} {self._phase}"
         if os.environ.get("TERM") == "dumb":
             if is_new:
                 print(f"apr: {said} …", file=sys.stderr)  # noqa: T201 - the terminal can do no more than lines

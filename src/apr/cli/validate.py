@@ -21,12 +21,12 @@ def command(model: str, as_json: bool) -> int:
     from apr.cli import _progress
     from apr.qa import gate
     from apr.qa._judged import Judged
-    from apr.reports import json, text
+    from apr.reports import _gates, json
 
     with _progress.downloading() as progress:
         path = hub.resolve(model, progress=progress)
     with Judged(path) as judged, _progress.working(f"checking {path.name}", lambda: judged.n_bytes) as advance:
         judged.progress = advance
         report = gate.run("file", judged)
-    click.echo(json.dumps(report) if as_json else text.validation(report))
+    click.echo(json.dumps(report) if as_json else _gates.gates(report))
     return report.exit_code

@@ -15,6 +15,7 @@ import numpy as np
 from apr.engines._language_model import LanguageModel
 from apr.engines._subject import Subject
 from apr.formats._base import ModelFile
+from apr.hub import digest
 from apr.kernels import quants
 from apr.models._checkpoint import Checkpoint
 from apr.tokenizer.spec import TokenizerSpec
@@ -88,6 +89,22 @@ class Judged:
     def language_model(self) -> LanguageModel:
         """The model loaded: what every gate that generates must generate with. Raises EngineError."""
         return self.model.language_model
+
+    @property
+    def sha256(self) -> str:
+        """Of the model's files."""
+        return digest.of_files(self.file.files)
+
+    @property
+    def computed_by(self) -> str | None:
+        """What computed, in words; None if nothing was loaded."""
+        session = vars(self.model).get("session")
+        if session is None:
+            return None
+        return (
+            f"{session.engine} {session.engine_version}, {session.instruction_set}, {session.activations} activations, "
+            f"{session.threads} threads"
+        )
 
     @property
     def n_bytes(self) -> int:

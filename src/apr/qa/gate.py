@@ -82,9 +82,13 @@ class Report:
                  profile demands. A gate that warns (P1) and fails leaves the verdict as it is.
     n_executed:  gates that came to a result; a skip is none
     minimum:     how many the profile demands
+    model_sha256, computed_by: of the model's files, and engine, version, instruction set, activations and threads;
+                 null where nothing was run
     """
 
     subject: str
+    model_sha256: str | None
+    computed_by: str | None
     reference: str | None
     profile: str
     verdict: Status
@@ -168,6 +172,8 @@ def run(
     verdict = _verdict(results, n_executed, minimum)
     return Report(
         subject=judged.model.name,
+        model_sha256=judged.sha256 if profile != "file" else None,
+        computed_by=judged.computed_by,
         reference=judged.reference.name if judged.reference is not None else None,
         profile=profile,
         verdict=verdict,

@@ -1,27 +1,18 @@
-"""`apr parity` and `apr why` as one HTML file: nothing is fetched, nothing runs, and what models say is text.
-
-Every value that the template shows is escaped, and its invisible characters are made visible first. A content security
-policy forbids scripts and connections, and allows the one style sheet by its hash; so no element has a style of its own.
-"""
+"""A comparison, or a verdict on a model, as one HTML file: nothing is fetched, nothing runs, what models say is text."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apr import _atomic
 from apr.parity._link import LINKS
-from apr.reports import _evidence, _html_charts, _html_maps, json
-from apr.reports.text import visible
+from apr.reports import _evidence, _html_charts, _html_gates, _html_maps, _html_page
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from apr.parity._link import LinkResult
     from apr.parity._report import ParityReport, WhyReport
+    from apr.qa.gate import Report
 
 # what a page shows of each list; the data in it has all
 LIMITS = {"findings": 50, "texts": 20, "renderings": 10, "tensors": 200, "slots": 50, "runs": 20, "strips": 40}
@@ -41,15 +32,22 @@ _DRAWN = [
 ]
 
 
-def page(report: ParityReport | WhyReport) -> str:
+def page(report: ParityReport | WhyReport | Report) -> str:
     """A report as HTML."""
-    from markupsafe import Markup
+    from apr.qa.gate import Report
 
-    style = _style()
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    template = _environment().get_template("_report.html.j2")
-    return template.render(
-        r=report,
+    return _html_gates.page(report) if isinstance(report, Report) else _comparison(report)
+
+
+def save(report: ParityReport | WhyReport | Report, path: Path) -> None:
+    """Write a report to a file, whole or not at all. Raises UsageError for a folder or a link; OSError."""
+    _atomic.write_bytes(path, page(report).encode("utf-8"))
+
+
+def _comparison(report: ParityReport | WhyReport) -> str:
+    return _html_page.render(
+        "_report.html.j2",
+        report,
         is_why=hasattr(report, "whys"),
         title=f"{report.schema.partition('/')[0].replace('.', ' ')}: {report.reference or ''} {report.candidate}",
         verdict=_evidence.state_of(report),
@@ -60,15 +58,7 @@ def page(report: ParityReport | WhyReport) -> str:
         sections=[section for result in report.links if (section := _section(result)) is not None],
         next_command=_evidence.next_command(report),
         limits=LIMITS,
-        style=Markup(style),
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        data=Markup(_data(report)),
     )
-
-
-def save(report: ParityReport | WhyReport, path: Path) -> None:
-    """Write a report to a file, whole or not at all. Raises UsageError for a folder or a link; OSError."""
-    _atomic.write_bytes(path, page(report).encode("utf-8"))
 
 
 def _headline(report: ParityReport | WhyReport) -> str:
@@ -133,55 +123,3 @@ def _section(result: LinkResult) -> dict[str, Any] | None:
         "measure": measure,
         **drawn,
     }
-
-
-def _data(report: ParityReport | WhyReport) -> str:
-    """The report as JSON that can stand inside an element: < > & only as escapes, which mean the same to a parser."""
-    return json.dumps(report).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    )
-    made.filters |= {
-        "figure": _evidence.figure,
-        "interval": _evidence.interval,
-        "marked": _evidence.marked,
-        "number": _evidence.number,
-        "ordinal": _evidence.ordinal,
-        "percent": _evidence.percent,
-        "rendering_diff": _evidence.rendering_diff,
-        "state": _evidence.state,
-        "token_diff": _evidence.token_diff,
-        "where_rows": _evidence.where_rows,
-    }
-    made.globals |= {
-        "MARKS": _evidence.MARKS,
-        "WORDS": _evidence.WORDS,
-        "around": _evidence.around,
-        "thresholds": _html_maps.thresholds,
-    }
-    return made
-
-
-def _shown(value: object) -> object:
-    """What the template may print: text without characters that cannot be seen, coordinates in tenths."""
-    if hasattr(value, "__html__"):
-        return value
-    if isinstance(value, float):
-        return f"{value:.1f}".removesuffix(".0")
-    return visible(str(value))
-
-
-@cache
-def _style() -> str:
-    return (Path(__file__).parent / "_report.css").read_text(encoding="utf-8")

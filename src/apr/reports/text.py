@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from apr.reports._style import Style, paint
+from apr.reports._style import paint
 from apr.reports._table import bar, count, facts, size, table, terminal_columns
 
 if TYPE_CHECKING:
@@ -21,16 +21,7 @@ if TYPE_CHECKING:
     from apr.hub import Alias, CachedModel, Pulled
     from apr.models._config import ModelConfig
     from apr.models._inspection import Inspection, TensorTable
-    from apr.qa.gate import GateResult, Report, Status
 
-_MARKS: dict[Status, str] = {"pass": "✓", "fail": "✗", "skip": "-", "undecided": "?", "error": "!"}
-_COLOURS: dict[Status, Style] = {
-    "pass": "green",
-    "fail": "red",
-    "skip": "dim",
-    "undecided": "yellow",
-    "error": "red",
-}
 _FINISHES: dict[FinishReason, str] = {
     "eos": "ended by the model",
     "stop_string": "ended at a stop text",
@@ -45,7 +36,6 @@ _PROMISED = {
     "reference": ", as the reference promises",
     "none": "",
 }
-_FINDINGS_SHOWN = 10
 _BAR_FROM_COLUMNS = 64
 _BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
@@ -168,20 +158,6 @@ def tensors(result: TensorTable, *, containing: str = "") -> str:
     return f"{shown}\n\n{len(result.tensors)} of {_plural(result.n_tensors, 'tensor')}, {size(n_bytes)}"
 
 
-def validation(report: Report) -> str:
-    """Gates and verdict of `apr validate`."""
-    lines = [paint(visible(report.subject), "bold")]
-    label = max((len(result.id) for result in report.gates), default=0)
-    for result in report.gates:
-        mark = paint(f"{_MARKS[result.status]} {result.status:<9}", _COLOURS[result.status])
-        lines.append(f"  {mark} {result.id:<{label}}  {visible(result.message)}")
-        lines += _findings(result)
-    counted = [f"{n} {status}" for status, n in report.counts.items() if n]
-    verdict = paint(report.verdict, _COLOURS[report.verdict])
-    lines.append(f"{verdict}: {_plural(len(report.gates), 'gate')}" + (f", {', '.join(counted)}" if counted else ""))
-    return "\n".join(lines)
-
-
 def conversion(result: Conversion) -> str:
     """What `apr convert` did."""
     kept = f"{result.n_kept} of {_plural(result.n_tensors, 'tensor')} kept bit for bit"
@@ -219,16 +195,6 @@ def _shares(result: Inspection) -> str:
         if (terminal_columns() or 0) >= _BAR_FROM_COLUMNS:
             rows[-1].append(bar(share))
     return table((*header, *([""] if len(rows[0]) > len(header) else [])), rows, right=(1, 2, 3))
-
-
-def _findings(result: GateResult) -> list[str]:
-    found = [finding for finding in result.findings if finding.status != "pass"]
-    if len(found) == 1 and found[0].message == result.message:
-        return []
-    lines = [f"      {f.status}: {visible(f.message)}" for f in found[:_FINDINGS_SHOWN]]
-    if len(found) > _FINDINGS_SHOWN:
-        lines.append(f"      and {len(found) - _FINDINGS_SHOWN} more; --json has them all")
-    return lines
 
 
 def _aside(sentence: str) -> str:
