@@ -1,0 +1,80 @@
+"""Verdicts of gates as text, as a page, and as JUnit."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import gate_samples as samples
+from apr.qa.gate import Report
+from apr.reports import _gates, html, junit
+from apr.reports.json import plain
+
+
+def test_a_healthy_report_says_what_was_looked_at() -> None:
+    said = _gates.gates(samples.healthy())
+    assert "✓ pass      golden_output   6 of 6 answers (6 of 9 prompts)" in said
+    assert said.endswith("pass: 2 gates, 2 pass; 3.5 s")
+
+
+def test_a_broken_report_names_every_finding_and_what_to_type() -> None:
+    said = _gates.gates(samples.broken())
+    assert said.count("fail: blk.0.ffn_up.weight is \\u202e all zero") == 2
+    assert "regression warns and blocks nothing" in said
+    assert said.endswith("next: apr why model.gguf")
+
+
+def test_too_few_results_are_said() -> None:
+    assert "1 came to a result, the profile release demands 14" in _gates.gates(samples.short())
+
+
+@pytest.mark.parametrize("report", [samples.healthy(), samples.broken(), samples.short()], ids=lambda r: r.verdict)
+def test_the_page_holds_the_report_and_runs_nothing(report: Report, tmp_path: Path) -> None:
+    source = html.page(report)
+    found = re.search(r'<script type="application/json" id="apr-report">(.*?)</script>', source, re.DOTALL)
+    assert found is not None and json.loads(found[1]) == plain(report)
+    assert source.count("<script") == 1 and "style=" not in source
+    assert not re.search(r'(src|href)="(?!#)', source)
+    html.save(report, tmp_path / "qa.html")
+    assert (tmp_path / "qa.html").read_text(encoding="utf-8") == source
+
+
+def test_the_page_says_what_blocks_what_warns_and_what_was_not_tested() -> None:
+    source = html.page(samples.broken())
+    blocks, warns, skipped = (source.index(title) for title in ("What blocks", "Warnings", "Not tested"))
+    assert (
+        blocks
+        < source.index("Why tensor_contract matters.")
+        < warns
+        < source.index("Why regression matters.")
+        < skipped
+    )
+    assert "Not fit for release" in source and "zero &lt;b&gt;" in source and "\u202e" not in source
+    assert "What blocks" not in html.page(samples.healthy())
+
+
+def test_junit_counts_what_is_there() -> None:
+    suite = ElementTree.fromstring(junit.document(samples.broken()))
+    counted = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
+    assert counted == {"tests": 6, "failures": 1, "errors": 2, "skipped": 1}
+    outcomes = {case.attrib["name"]: [child.tag for child in case] for case in suite.iter("testcase")}
+    assert outcomes == {
+        "file_structure": [],
+        "tensor_contract": ["failure"],
+        "determinism": ["error"],
+        "throughput": ["error"],
+        "regression": ["system-out"],
+        "format_parity": ["skipped"],
+    }
+    for tag, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
+        assert len(list(suite.iter(tag))) == counted[name]
+
+
+def test_a_run_that_tested_too_little_is_not_green_in_junit() -> None:
+    suite = ElementTree.fromstring(junit.document(samples.short()))
+    assert suite.attrib["errors"] == "1" and suite.find(".//error").attrib["type"] == "undecided"  # type: ignore[union-attr]
+    assert ElementTree.fromstring(junit.document(samples.healthy())).attrib["errors"] == "0"
