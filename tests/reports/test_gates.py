@@ -7,12 +7,14 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 import gate_samples as samples
 from apr.qa.gate import Report
 from apr.reports import _gates, html, junit
 from apr.reports.json import plain
+from browser import light_colours, needs_browser, screenshot
 
 
 def test_a_healthy_report_says_what_was_looked_at() -> None:
@@ -78,3 +80,14 @@ def test_a_run_that_tested_too_little_is_not_green_in_junit() -> None:
     suite = ElementTree.fromstring(junit.document(samples.short()))
     assert suite.attrib["errors"] == "1" and suite.find(".//error").attrib["type"] == "undecided"  # type: ignore[union-attr]
     assert ElementTree.fromstring(junit.document(samples.healthy())).attrib["errors"] == "0"
+
+
+@needs_browser
+def test_a_browser_shows_each_verdict_in_its_colour(tmp_path: Path) -> None:
+    pixels = screenshot(samples.broken(), tmp_path, height=1900)
+    colours = {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0).tolist()}
+    light = light_colours()
+    for name in ("different", "cannot_tell", "skipped", "same"):
+        assert light[name] in colours, f"nothing on the page has the colour of {name}"
+    calm = screenshot(samples.healthy(), tmp_path, height=900)
+    assert light["different"] not in {tuple(c) for c in np.unique(calm.reshape(-1, 3), axis=0).tolist()}

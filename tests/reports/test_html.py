@@ -8,10 +8,6 @@ import importlib.resources
 import itertools
 import json
 import re
-import shutil
-import struct
-import subprocess
-import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,6 +20,7 @@ from apr.parity._link import LINKS, LinkResult
 from apr.parity._report import ParityReport, WhyReport
 from apr.reports import _html_charts, _html_maps, html
 from apr.reports.json import plain
+from browser import chromium, light_colours, needs_browser, screenshot
 
 VOID = {"meta", "br", "rect", "line", "circle"}
 # what a page of ours is made of; none of these fetches, runs or submits anything
@@ -72,11 +69,6 @@ ELEMENTS = {
     "text",
     "script",
 }
-CHROMIUM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium binary: apt-get install chromium")
-LIMIT_S = 120
 Report = ParityReport | WhyReport
 
 
@@ -343,79 +335,3 @@ def test_a_browser_would_run_a_script_that_is_not_escaped(tmp_path: Path) -> Non
     file = tmp_path / "planted.html"
     file.write_text(f"<title>calm</title><p>{samples.HOSTILE}</p>", encoding="utf-8")
     assert b"<title>pwned</title>" in chromium(tmp_path, "--dump-dom", file.as_uri())
-
-
-def chromium(folder: Path, *arguments: str) -> bytes:
-    """Run the browser without a window, a sandbox or a network."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-    command += [
-        "--disable-background-networking",
-        "--proxy-server=127.0.0.1:9",
-        f"--user-data-dir={folder / 'profile'}",
-    ]
-    return subprocess.run([*command, *arguments], capture_output=True, timeout=LIMIT_S, check=True).stdout
-
-
-def screenshot(report: Report, folder: Path, *, height: int) -> np.ndarray:
-    """uint8 [height, width, 3]: what a person sees."""
-    html.save(report, folder / "report.html")
-    picture = folder / "report.png"
-    chromium(folder, f"--window-size=1100,{height}", f"--screenshot={picture}", (folder / "report.html").as_uri())
-    return read_png(picture.read_bytes())
-
-
-def light_colours() -> dict[str, tuple[int, int, int]]:
-    """The custom properties of the light style that are colours."""
-    style = (Path(html.__file__).parent / "_report.css").read_text(encoding="utf-8")
-    light = style[: style.index("@media")]
-    return {
-        name: (int(code[:2], 16), int(code[2:4], 16), int(code[4:], 16))
-        for name, code in re.findall(r"--([\w]+): #([0-9a-f]{6})", light)
-    }
-
-
-def read_png(data: bytes) -> np.ndarray:
-    """uint8 [height, width, 3] of a PNG with 8 bits a channel, not interlaced (PNG specification, sections 7 and 9)."""
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    packed, at = b"", 8
-    width = height = channels = 0
-    while at < len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
-        body = data[at + 8 : at + 8 + length]
-        if kind == b"IHDR":
-            width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body)
-            assert (depth, interlaced) == (8, 0)
-            channels = {2: 3, 6: 4}[colour]
-        packed += body if kind == b"IDAT" else b""
-        at += 12 + length
-    rows = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(height, 1 + width * channels)
-    out = np.zeros((height, width, channels), np.uint8)
-    above = np.zeros((width, channels), np.uint8)
-    for y in range(height):
-        above = out[y] = _unfiltered(int(rows[y, 0]), rows[y, 1:].reshape(width, channels), above)
-    return out[..., :3]
-
-
-def _unfiltered(kind: int, row: np.ndarray, above: np.ndarray) -> np.ndarray:
-    if kind == 0:
-        return row
-    if kind == 1:
-        return np.cumsum(row, axis=0, dtype=np.uint8)
-    if kind == 2:
-        return row + above
-    columns = []
-    for line, up in zip(row.T.tolist(), above.T.tolist(), strict=True):
-        left = corner = 0
-        made = []
-        for value, b in zip(line, up, strict=True):
-            if kind == 3:
-                near = (left + b) // 2
-            else:
-                p = left + b - corner
-                pa, pb, pc = abs(p - left), abs(p - b), abs(p - corner)
-                near = left if pa <= pb and pa <= pc else b if pb <= pc else corner
-            left, corner = (value + near) & 255, b
-            made.append(left)
-        columns.append(made)
-    return np.array(columns, np.uint8).T

@@ -44,7 +44,7 @@ def page(report: Report) -> str:
 def _shown(result: GateResult) -> dict[str, Any]:
     return {
         "result": result,
-        "covered": _gates.covered(result.coverage),
+        "covered": "–" if result.status in ("skip", "error") else _gates.covered(result.coverage) or "all",
         "told": _gates.told(result),
         "measure": [(name, value) for name, value in result.measure.items() if isinstance(value, int | float | str)],
     }
