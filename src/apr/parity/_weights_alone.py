@@ -40,7 +40,7 @@ _LEAST_LAYERS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Facts:
+class Facts:
     """Of one tensor: root mean square, values that are not finite, rows and columns of zeros, and a digest of its bytes."""
 
     rms: float
@@ -55,25 +55,10 @@ def examine(subject: Subject) -> LinkResult:
     """Look at every tensor that the architecture computes with."""
     try:
         checkpoint = subject.checkpoint
-        outcomes = list(_census(checkpoint))
-        pool = Pool(subject.threads)
-        try:
-            facts, unread = _read(checkpoint, pool)
-        finally:
-            pool.close()
+        facts, unread = measured(checkpoint, threads=subject.threads)
     except AprError as exc:
         return different(LINK, [Finding("file.unreadable", f"the weights cannot be read: {exc}")])
-    checks: tuple[Callable[[Checkpoint, Mapping[str, _Facts]], Iterator[Outcome]], ...] = (
-        _nonfinite,
-        _zeroed,
-        _tied,
-        _norms,
-        _scaled,
-        _duplicates,
-    )
-    for check in checks:
-        known = {outcome.tensor for outcome in outcomes}
-        outcomes += [outcome for outcome in check(checkpoint, facts) if outcome.tensor not in known]
+    outcomes = judged(checkpoint, facts)
     measure = {"n_tensors": len(checkpoint.expected), "n_read": len(facts), "not_knowable": UNKNOWABLE}
     if found := findings(outcomes):
         return different(LINK, found, measure)
@@ -81,14 +66,40 @@ def examine(subject: Subject) -> LinkResult:
     return undecided(LINK, "cannot_tell", UNKNOWABLE + seen, measure)
 
 
-def _read(checkpoint: Checkpoint, pool: Pool) -> tuple[dict[str, _Facts], list[str]]:
+def measured(checkpoint: Checkpoint, *, threads: int) -> tuple[dict[str, Facts], list[str]]:
+    """Facts by canonical name, and the names of tensors whose encoding is not decoded here. Reads every weight."""
+    pool = Pool(threads)
+    try:
+        return _read(checkpoint, pool)
+    finally:
+        pool.close()
+
+
+def judged(checkpoint: Checkpoint, facts: Mapping[str, Facts]) -> list[Outcome]:
+    """What is wrong: at most one outcome a tensor, the graver first."""
+    checks: tuple[Callable[[Checkpoint, Mapping[str, Facts]], Iterator[Outcome]], ...] = (
+        _nonfinite,
+        _zeroed,
+        _tied,
+        _norms,
+        _scaled,
+        _duplicates,
+    )
+    outcomes = list(_census(checkpoint))
+    for check in checks:
+        known = {outcome.tensor for outcome in outcomes}
+        outcomes += [outcome for outcome in check(checkpoint, facts) if outcome.tensor not in known]
+    return outcomes
+
+
+def _read(checkpoint: Checkpoint, pool: Pool) -> tuple[dict[str, Facts], list[str]]:
     names = [name for name in dict.fromkeys((*checkpoint.expected, HEAD)) if name in checkpoint.tensors]
     read = [name for name in names if is_known(checkpoint.tensors[name].info.codec)]
     facts = dict(zip(read, pool.map(lambda name: _facts(checkpoint, name), read), strict=True))
     return facts, [name for name in names if name not in facts]
 
 
-def _facts(checkpoint: Checkpoint, name: str) -> _Facts:
+def _facts(checkpoint: Checkpoint, name: str) -> Facts:
     place = checkpoint.tensors[name]
     tensor = Tensor(place)
     n_bad, total = 0, 0.0
@@ -106,7 +117,7 @@ def _facts(checkpoint: Checkpoint, name: str) -> _Facts:
     digest = hashlib.blake2b(np.ascontiguousarray(place.file.raw(place.info.name)).data, digest_size=16).digest()
     tensor.release()
     zero_rows = np.flatnonzero(np.concatenate(row_sums) == 0) if row_sums else np.empty(0, dtype=np.int64)
-    return _Facts(math.sqrt(total / max(1, n)), n, n_bad, zero_rows, np.flatnonzero(column_sums == 0), digest)
+    return Facts(math.sqrt(total / max(1, n)), n, n_bad, zero_rows, np.flatnonzero(column_sums == 0), digest)
 
 
 def _census(checkpoint: Checkpoint) -> Iterator[Outcome]:
@@ -130,7 +141,7 @@ def _census(checkpoint: Checkpoint) -> Iterator[Outcome]:
             yield _outcome(name, "weights.extra", "extra", f"is there; {model_type} has no place for it")
 
 
-def _nonfinite(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outcome]:
+def _nonfinite(checkpoint: Checkpoint, facts: Mapping[str, Facts]) -> Iterator[Outcome]:
     del checkpoint
     for name, found in facts.items():
         if found.n_nonfinite:
@@ -139,7 +150,7 @@ def _nonfinite(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[
             )
 
 
-def _zeroed(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outcome]:
+def _zeroed(checkpoint: Checkpoint, facts: Mapping[str, Facts]) -> Iterator[Outcome]:
     """Whole tensors; of a layer's matrices also rows and columns. Tokens without a row, and biases, may be zero."""
     for name, found in facts.items():
         module = name.rpartition(".")[0].rpartition(".")[2]
@@ -158,7 +169,7 @@ def _zeroed(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Out
                 break
 
 
-def _tied(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outcome]:
+def _tied(checkpoint: Checkpoint, facts: Mapping[str, Facts]) -> Iterator[Outcome]:
     """A head beside a tie must be the embedding, which is what half of all engines read in its place."""
     if not checkpoint.config.tie_word_embeddings or HEAD not in facts or EMBEDDING not in facts:
         return
@@ -169,7 +180,7 @@ def _tied(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outco
         yield _outcome(HEAD, "weights.tied", "tied", "differs from the embedding, although the configuration ties them")
 
 
-def _norms(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outcome]:
+def _norms(checkpoint: Checkpoint, facts: Mapping[str, Facts]) -> Iterator[Outcome]:
     """A norm that is off by one: with 1 added or taken away it is like those of the layers beside it."""
     norms = {
         name: Tensor(checkpoint.tensors[name]).values(slice(0, 1))[0] for name in facts if name.endswith("norm.weight")
@@ -197,7 +208,7 @@ def _norms(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outc
                 yield _outcome(name, "weights.offset", f"{-best:g}", words, offset=-best)
 
 
-def _scaled(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outcome]:
+def _scaled(checkpoint: Checkpoint, facts: Mapping[str, Facts]) -> Iterator[Outcome]:
     """A matrix much larger or smaller than that of both layers beside it."""
     del checkpoint
     for layers in _modules(facts, "proj.weight").values():
@@ -217,7 +228,7 @@ def _scaled(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Out
                 yield _outcome(name, "weights.scaled", f"{layer}", words, factor=factor)
 
 
-def _duplicates(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator[Outcome]:
+def _duplicates(checkpoint: Checkpoint, facts: Mapping[str, Facts]) -> Iterator[Outcome]:
     """Matrices of two names and the same bytes; a tied head is one, and is meant."""
     seen: dict[tuple[bytes, object], str] = {}
     for name, found in facts.items():
@@ -230,7 +241,7 @@ def _duplicates(checkpoint: Checkpoint, facts: Mapping[str, _Facts]) -> Iterator
             yield _outcome(name, "weights.swapped", first, words, other=first)
 
 
-def _modules(facts: Mapping[str, _Facts], ending: str) -> dict[str, dict[int, str]]:
+def _modules(facts: Mapping[str, Facts], ending: str) -> dict[str, dict[int, str]]:
     """module -> layer -> name, of the tensors whose names end so."""
     found: dict[str, dict[int, str]] = {}
     for name in facts:

@@ -25,7 +25,7 @@ BENIGN = frozenset(
 
 @gate(
     severity="P0",
-    profiles=("file",),
+    profiles=("file", "smoke", "release"),
     rationale="A cut or altered file loads in lenient readers and writes nonsense.",
     source="the format's own rules: offsets, sizes, order, checksums",
 )

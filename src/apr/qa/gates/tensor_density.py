@@ -16,7 +16,7 @@ _TABLES = ("token_embd.weight", "model.embed_tokens.weight", "output.weight", "l
 
 @gate(
     severity="P0",
-    profiles=("file",),
+    profiles=("file", "smoke", "release"),
     rationale="A tensor that a converter never filled is all zeros or all one value; it loads everywhere, and its layer does nothing.",
     source="ship-two requirement F-DATA-QUALITY-001: zeros at most 50 % in vocabulary tables, 80 % elsewhere; no constant weight",
 )

@@ -10,7 +10,7 @@ from apr.qa.gate import Finding, gate
 
 @gate(
     severity="P0",
-    profiles=("file",),
+    profiles=("file", "smoke", "release"),
     rationale="One NaN weight turns every later logit into NaN; an infinite scale does the same.",
     source="IEEE 754-2019, 6.2: NaN propagates",
 )
