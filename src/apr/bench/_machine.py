@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 import apr
 from apr.engines._language_model import default_threads
 from apr.kernels import _extension
@@ -23,6 +25,8 @@ BUSY_TICKS = 3
 BANDWIDTH_BYTES = 1 << 29
 BANDWIDTH_REPEATS = 3
 _GLANCE_S = 0.5
+_SMALL = (256, 256)  # rows enough to be shared by threads, 70 kB: in any second-level cache
+_STEPS = 101
 _PROC = Path("/proc")
 
 
@@ -148,6 +152,23 @@ def read_bandwidth(threads: int, *, n_bytes: int = BANDWIDTH_BYTES) -> float | N
     size = min(n_bytes, memory_bytes() // 4)
     figures: list[float] = native.read_bandwidth(native.Pool(threads), size, BANDWIDTH_REPEATS)
     return statistics.median(figures)
+
+
+def step_s(threads: int) -> float | None:
+    """Seconds to start and join one product so small that its arithmetic is nothing; None without the compiled kernels."""
+    native = _extension.native()
+    if native is None:
+        return None
+    rows, columns = _SMALL
+    weight = native.Weight("q8_0", rows, columns)
+    weight.fill(np.zeros(rows * native.Weight.row_bytes("q8_0", columns), dtype=np.uint8), 0, rows, None)
+    x, pool = np.zeros((1, columns), dtype=np.float32), native.Pool(threads)
+    seconds = []
+    for _ in range(_STEPS):
+        started = time.perf_counter()
+        native.linear(pool, x, weight, None, "int8")
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def cpu_model() -> str:
