@@ -56,15 +56,14 @@ def check(judged: Judged) -> Iterator[Finding]:
         )
         yield Finding("skip", "in-cache", message, measure={"bytes_per_token": n_bytes, "cache_bytes": held})
         return
-    if _bandwidth(judged) is None:
-        yield Finding(
-            "skip",
-            "no-bandwidth",
-            "the machine's read bandwidth is measured with the compiled kernels, which are not here",
-        )
+    speed = measure(judged)
+    if speed is None:
+        message = "the machine's read bandwidth is measured with the compiled kernels, which are not here"
+        yield Finding("skip", "no-bandwidth", message)
         return
-    bound = slowest_share(by_codec, _workload.values_by_codec(judged.checkpoint))
-    yield verdict(measure(judged), n_bytes, bound)
+    allowed = allowed_bytes(by_codec, _workload.values_by_codec(judged.checkpoint))
+    n_products = sum(len(judged.checkpoint.expected[name]) == 2 for name in _workload.read_weights(judged.checkpoint))
+    yield verdict(speed, n_bytes, allowed, n_products=n_products)
 
 
 def allowed_bytes(bytes_by_codec: Mapping[str, int], values_by_codec: Mapping[str, int]) -> int:
