@@ -25,8 +25,7 @@ Entry = dict[str, Any]
 class Journal:
     """An open journal. Entries are known by kind and id; each is written once.
 
-    was_cut:    bytes of a half-written last line that were removed
-    n_resumed:  entries that were there
+    was_cut:  bytes of a half-written last line that were removed
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
@@ -49,7 +48,7 @@ class Journal:
         except BaseException:
             os.close(self._file)
             raise
-        self.n_resumed = len(self._entries)
+        self._resumed = frozenset(self._entries)
 
     def add(self, kind: str, item: str, **content: Any) -> None:
         """Write an entry and wait until it is on the disk."""
@@ -62,6 +61,10 @@ class Journal:
     def get(self, kind: str, item: str) -> Entry | None:
         """The entry of that kind and id; None if there is none."""
         return self._entries.get((kind, item))
+
+    def resumed(self, kind: str, item: str) -> bool:
+        """Whether the entry was there when the journal was opened."""
+        return (kind, item) in self._resumed
 
     def close(self) -> None:
         """Let others write."""

@@ -5,12 +5,13 @@ Each problem's own solution and an empty answer take the way of a model's answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from apr.errors import EngineError
 from apr.evals._extraction import defines, preamble
+from apr.evals._options import Regime
 from apr.evals._problems import Problem
 from apr.evals._sandbox import Verdict
 
@@ -39,7 +40,7 @@ class SelfTest:
 
 def run(
     problems: Sequence[Problem],
-    judges: dict[str, Judge],
+    judges: Mapping[Regime, Judge],
     *,
     progress: Callable[[str, float], None] | None = None,
 ) -> SelfTest:
