@@ -15,7 +15,7 @@ from apr.qa.gate import Finding, gate
 LEAST_PROMPTS = 50
 _TOKENS = 3
 _BATCH = 8
-_LONG = {"smoke": 400}  # characters of the longest prompts
+_LONG = {"smoke": 160}  # characters of the longest prompts
 _LONG_RELEASE = 2000
 _CANARY = "Name a colour."
 _REFUSALS = (UsageError, TemplateError, TokenizerError)

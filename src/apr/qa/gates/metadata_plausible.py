@@ -99,6 +99,8 @@ def _beyond_family(config: ModelConfig) -> Iterator[Finding]:
             f"{key} is {found:g}; {config.model_type} models were published with {values[0]:g} to {values[-1]:g}"
         )
         yield Finding("fail", "beyond-family", message, where)
+    if "llama" in architecture.MODEL_TYPES:  # everybody's architecture: its models are no family
+        return
     of_context = [p for p in relatives if config.max_position_embeddings in p.contexts]
     bases = sorted({p.rope_theta for p in of_context})
     if bases and config.rope_scaling is None and config.rope_theta not in bases:

@@ -39,7 +39,11 @@ class _Door:
 def check(judged: Judged) -> Iterator[Finding]:
     """Every control token, spelled by a user alone, in words and in halves, through the prompt function of `apr run`."""
     tokenizer = judged.model.tokenizer
-    written, others = _protected(judged)
+    try:
+        written, others = _protected(judged)
+    except TemplateError as exc:
+        yield Finding("undecided", "template-error", f"the template renders no prompt that could be forged: {exc}")
+        return
     limit = _MOST_TOKENS.get(judged.profile, len(written) + len(others))
     spelled = [*written, *others][:limit]
     if not spelled:
@@ -104,9 +108,8 @@ def _doors(judged: Judged, protected: set[int]) -> Iterator[_Door]:
     for name, prompt in ways.items():
         try:
             yield _Door(name, prompt, _protected_in(prompt(_PROBE), protected))
-        except TemplateError:
-            if name == "prompt":
-                raise  # a template that fails on everything lets nobody in, and is the template gate's business
+        except TemplateError:  # no system role, say: nobody comes in that way
+            continue
 
 
 def _alone(written: Mapping[str, int]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from apr.errors import TemplateError
 from apr.parity import stop
 from apr.qa import _from_links
 from apr.qa._judged import Judged
@@ -25,7 +26,11 @@ def check(judged: Judged) -> Iterator[Finding]:
         _ = judged.tokenizer_spec  # raises what keeps it from being read
     yield from _from_links.failures(result)
     end = stop.turn_end(model)
-    yield from _begins_turn(judged, end)
+    try:
+        yield from _begins_turn(judged, end)
+    except TemplateError as exc:
+        yield Finding("undecided", "template-error", f"the template renders nothing that could end: {exc}")
+        return
     if model.template is None:
         yield Finding("pass", "stops", f"{result.sentence}; there is no template that could say where a turn ends")
     elif end is None:
