@@ -125,4 +125,4 @@ def asker(options: Options, model: Callable[[], LanguageModel], model_sha256: st
         return lambda: asking(model(), batch_size=options.batch_size)
     from apr.evals import _shards
 
-    return lambda: _shards.asking(options, model_sha256=model_sha256)
+    return lambda: _shards.sharded(options, model_sha256=model_sha256)

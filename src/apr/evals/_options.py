@@ -27,6 +27,7 @@ class Options:
     window:       tokens that are looked at together; stride: how many of them are new each time
     shards:       processes that generate side by side on a Ray cluster; 1 needs none
     ray_address:  of a running cluster; None starts one on this machine
+    questions:    a file of questions with their answers
     suites:       tasks of lm-evaluation-harness; include: a folder with more of them
     """
 
@@ -50,6 +51,7 @@ class Options:
     reference: str | None = None
     window: int = 512
     stride: int | None = None
+    questions: Path | None = None
     suites: tuple[str, ...] = ()
     include: Path | None = None
     progress: Progress | None = None
