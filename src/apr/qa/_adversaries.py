@@ -107,7 +107,9 @@ def _repeated(long: int) -> Iterator[Adversary]:
 
 def _shapes(long: int) -> Iterator[Adversary]:
     yield Adversary("right to left", "\u202e\u05e9\u05dc\u05d5\u05dd \u200f\u0645\u0631\u062d\u0628\u0627\u202c")
-    yield Adversary("Chinese without blanks", "\u4f60\u597d\u4e16\u754c\uff0c\u8fd9\u662f\u4e00\u4e2a\u6d4b\u8bd5\u3002")
+    yield Adversary(
+        "Chinese without blanks", "\u4f60\u597d\u4e16\u754c\uff0c\u8fd9\u662f\u4e00\u4e2a\u6d4b\u8bd5\u3002"
+    )
     yield Adversary("letters of mathematics", "\U0001d4d7\U0001d4ee\U0001d4f5\U0001d4f5\U0001d4f8")
     yield Adversary("JSON, deep", "[" * 24 + "1" + "]" * 24)
     yield Adversary("a shell's words", "$(rm -rf /) `id` ; | && > /dev/null %s %n %x ../../etc/passwd")

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from apr.parity._batteries import TEXTS
 
 _SPACES = " \t\n\r\v\f\x85\u00a0\u2003\u2028\u3000"
-_WORDS = "the of and to in is for on that by this with not are def return class import self None True while print".split()
+_WORDS = (
+    *("the", "of", "and", "to", "in", "is", "for", "on", "that", "by", "this", "with", "not", "are"),
+    *("def", "return", "class", "import", "self", "None", "True", "while", "print"),
+)
 _SIGNS = "(){}[]<>=+-*/%&|^~!?:;,.@#$_\"'`\\"
 # first and last code point of the scripts and signs that text is made of, by Unicode's blocks
 _BLOCKS = (
@@ -22,10 +25,10 @@ _BLOCKS = (
     (0x1D400, 0x1D7FF), (0x1F300, 0x1F64F), (0x1F680, 0x1F6FF), (0x1F900, 0x1F9FF), (0x20000, 0x2007F), (0xF0000, 0xF000F),
 )  # fmt: skip
 _CODE = (
-    "def {0}({1}, *, {2}=None):\n    \"\"\"{1}.\"\"\"\n    return {{{1!r}: {2}[{3}:-1]}}\n",
+    'def {0}({1}, *, {2}=None):\n    """{1}."""\n    return {{{1!r}: {2}[{3}:-1]}}\n',
     "for ({0} = {3}; {0} < {1}; ++{0}) {{\n\tif (!{2}) {{ {1} += 0x{3:x}; }}\n}}\n",
-    "SELECT {0}, COUNT(*) FROM \"{1}\" WHERE {2} >= {3} GROUP BY 1; -- {0}\r\n",
-    "{{\"{0}\": [{3}, null, true, \"{1}\\n{2}\"], \"\": {{}}}}",
+    'SELECT {0}, COUNT(*) FROM "{1}" WHERE {2} >= {3} GROUP BY 1; -- {0}\r\n',
+    '{{"{0}": [{3}, null, true, "{1}\\n{2}"], "": {{}}}}',
     "<{0} class='{1}'>\n  <!-- {2} -->&nbsp;{3}\n</{0}>\n",
     "| {0} | {1} |\n|---|---:|\n| `{2}` | {3} |\n\n$$\\sum_{{i=1}}^{{{3}}} {0}_i$$\n",
     "#!/bin/sh\n{0}=${{{1}:-{3}}} && echo \"$({2} | awk '{{print $1}}')\" > /dev/null 2>&1\n",
@@ -73,5 +76,7 @@ def _mixture(draw: random.Random) -> str:
     parts = []
     for _ in range(draw.randint(3, 12)):
         first, last = draw.choice(_BLOCKS)
-        parts.append(draw.choice((draw.choice(_WORDS), draw.choice(_SIGNS), _spaces(draw), chr(draw.randint(first, last)))))
+        parts.append(
+            draw.choice((draw.choice(_WORDS), draw.choice(_SIGNS), _spaces(draw), chr(draw.randint(first, last))))
+        )
     return "".join(parts)

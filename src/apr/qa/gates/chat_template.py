@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from apr.engines import _prompt
 from apr.errors import TemplateError
-from apr.parity import _single_template
+from apr.parity import _families, _single_template
 from apr.qa import _from_links
 from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
@@ -18,6 +18,7 @@ Messages = Sequence[Mapping[str, str]]
 
 _REFUSED = "the template refuses these messages"  # its own raise_exception, see tokenizer/chat_template.py
 _INSTRUCT = re.compile(r"(?:^|[^a-z])(?:instruct|chat|it)(?:$|[^a-z])", re.IGNORECASE)
+_TWICE = re.compile(r"(<[^<>\s]{1,40}>[^<>]{0,40})\1")
 _MARKER = re.compile(r"<\|([^|<>\s]+)\|>")
 _ROLES = frozenset({"user", "assistant", "system", "tool"})
 
@@ -75,14 +76,18 @@ def check(judged: Judged) -> Iterator[Finding]:
         yield from _from_links.failures(_single_template.judge(judged.model, template), leave_out=told)
     n = len(CONVERSATIONS)
     rendered = f"{n - n_refused} of {n} shapes of conversation rendered"
-    yield Finding("pass", "renders", rendered, measure={"n_shapes": n, "n_refused": n_refused, "sha256": template.sha256})
+    yield Finding(
+        "pass", "renders", rendered, measure={"n_shapes": n, "n_refused": n_refused, "sha256": template.sha256}
+    )
 
 
 def _without(judged: Judged) -> Finding:
     named = [judged.file.metadata.get(key) for key in ("general.name", "general.finetune", "name", "model_name")]
     name = next((n for n in (*named, judged.path.name) if isinstance(n, str) and _INSTRUCT.search(n)), None)
     if name is not None:
-        return Finding("fail", "missing", f"the model calls itself {name!r} and carries no chat template", {"name": name})
+        return Finding(
+            "fail", "missing", f"the model calls itself {name!r} and carries no chat template", {"name": name}
+        )
     return Finding("skip", "none", "the model carries no chat template")
 
 
@@ -109,6 +114,7 @@ def _shape(judged: Judged, template: ChatTemplate, name: str, messages: Messages
             at = found + len(message["content"])
     yield from _tokens(tokenizer, name, text, list(prompt.token_ids))
     yield from _unknown_markers(tokenizer, name, text, messages)
+    yield from _begins(judged, name, text, messages, list(prompt.token_ids))
 
 
 def _tokens(tokenizer: Tokenizer, name: str, text: str, ids: list[int]) -> Iterator[Finding]:
@@ -126,11 +132,32 @@ def _tokens(tokenizer: Tokenizer, name: str, text: str, ids: list[int]) -> Itera
         yield Finding("fail", "control-split", message, {"shape": name})
     bos = tokenizer.bos_token_id
     if bos is not None and ids[:2] == [bos, bos]:
-        yield Finding("fail", "double-bos", f"{name}: the prompt begins with {tokenizer.token(bos)!r} twice", {"shape": name})
+        yield Finding(
+            "fail", "double-bos", f"{name}: the prompt begins with {tokenizer.token(bos)!r} twice", {"shape": name}
+        )
     back = tokenizer.decode(ids)
     # a SentencePiece tokenizer puts a blank behind every control token
-    if tokenizer.spec.normalization == "none" and tokenizer.spec.unk_token_id not in ids and _dense(back) != _dense(text):
+    if (
+        tokenizer.spec.normalization == "none"
+        and tokenizer.spec.unk_token_id not in ids
+        and _dense(back) != _dense(text)
+    ):
         yield Finding("fail", "text-lost", f"{name}: the prompt's ids decode to {back[:80]!r}", {"shape": name})
+
+
+def _begins(judged: Judged, name: str, text: str, messages: Messages, token_ids: list[int]) -> Iterator[Finding]:
+    """A header that stands twice in a row, and a beginning of text that the vocabulary's published models all have."""
+    spec, config = judged.tokenizer_spec, judged.checkpoint.config
+    twice = _TWICE.search(text)
+    is_marker = twice is not None and any(token in twice[1] for token in judged.model.tokenizer.control_tokens if token)
+    if twice is not None and is_marker and not any(twice[1] in message["content"] for message in messages):
+        yield Finding("fail", "double", f"{name}: the prompt holds {twice[1]!r} twice in a row", {"shape": name})
+    known = _families.known_tokenizer(spec, vocab_size=config.vocab_size)
+    if known is not None and known.add_bos and spec.bos_token_id is not None and token_ids[:1] != [spec.bos_token_id]:
+        message = (
+            f"{name}: the prompt begins without {spec.tokens[spec.bos_token_id]!r}, with which {known.name} was trained"
+        )
+        yield Finding("fail", "no-bos", message, {"shape": name, "token_id": spec.bos_token_id})
 
 
 def _dense(text: str) -> str:

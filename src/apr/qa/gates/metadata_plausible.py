@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from apr import models
@@ -35,7 +35,9 @@ def check(judged: Judged) -> Iterator[Finding]:
         return
     config = judged.checkpoint.config
     published = result.measure.get("published")
-    measure = {key: result.measure[key] for key in ("published", "defaulted", "unread") if key in result.measure}
+    measure: dict[str, Any] = {
+        key: result.measure[key] for key in ("published", "defaulted", "unread") if key in result.measure
+    }
     if result.verdict == "same":
         yield Finding("pass", "as-published", result.sentence, measure=measure)
     elif published is not None:
@@ -55,7 +57,9 @@ def _architecture(judged: Judged) -> Iterator[Finding]:
         message = f"the architecture is {name!r}; every reader compares letter by letter, expected {name.lower()!r}"
         yield Finding("fail", "architecture-case", message, {"key": key, "candidate": name, "reference": name.lower()})
     document = judged.file.documents.get("config.json")
-    classes = document.get("architectures") if isinstance(document, dict) else [judged.file.metadata.get("hf_architecture")]
+    classes = (
+        document.get("architectures") if isinstance(document, dict) else [judged.file.metadata.get("hf_architecture")]
+    )
     yield from _other_class(judged, name, classes, key)
 
 
@@ -68,7 +72,9 @@ def _other_class(judged: Judged, name: str, classes: Any, key: str) -> Iterator[
         mine = models.for_model_type(judged.checkpoint.config.model_type)
         known = {re.sub(r"ForCausalLM$", "", c).lower() for c in mine.HF_ARCHITECTURES}
         if stem not in known and stem not in mine.MODEL_TYPES:
-            message = f"the architecture is {name!r}, and the class that stands beside it is {each!r}: one of them is wrong"
+            message = (
+                f"the architecture is {name!r}, and the class that stands beside it is {each!r}: one of them is wrong"
+            )
             yield Finding("fail", "architecture-class", message, {"key": key, "candidate": name, "class": each})
 
 
@@ -95,18 +101,29 @@ def _beyond_family(config: ModelConfig) -> Iterator[Finding]:
         if not values or values[0] / _FAR <= found <= values[-1] * _FAR:
             continue
         where = {"key": key, "candidate": found, "expected": [values[0], values[-1]]}
-        message = (
-            f"{key} is {found:g}; {config.model_type} models were published with {values[0]:g} to {values[-1]:g}"
-        )
+        message = f"{key} is {found:g}; {config.model_type} models were published with {values[0]:g} to {values[-1]:g}"
         yield Finding("fail", "beyond-family", message, where)
     if "llama" in architecture.MODEL_TYPES:  # everybody's architecture: its models are no family
         return
-    of_context = [p for p in relatives if config.max_position_embeddings in p.contexts]
-    bases = sorted({p.rope_theta for p in of_context})
-    if bases and config.rope_scaling is None and config.rope_theta not in bases:
-        where = {"key": "rope_theta", "candidate": config.rope_theta, "expected": bases}
-        message = (
-            f"rope_theta is {config.rope_theta:g}; every {config.model_type} model known here with a context of "
-            f"{config.max_position_embeddings} has {' or '.join(f'{b:g}' for b in bases)}"
-        )
-        yield Finding("undecided", "unlike-family", message, where)
+    yield from _unlike_family(config, relatives)
+
+
+def _unlike_family(config: ModelConfig, relatives: Sequence[_families.Published]) -> Iterator[Finding]:
+    """Values that no relative has. Models for shorter texts than any relative are toys, of which nothing is expected."""
+    if not relatives or config.max_position_embeddings < min(c for p in _families.PUBLISHED for c in p.contexts):
+        return
+    of_context = [p for p in relatives if config.max_position_embeddings in p.contexts] or relatives
+    expected: dict[str, set[Any]] = {
+        "rope_theta": {p.rope_theta for p in of_context},
+        "rope_local_base_freq": {p.rope_local_base_freq for p in relatives},
+        "hidden_act": {"gelu_pytorch_tanh" if config.model_type.startswith("gemma") else "silu"},
+    }
+    if config.rope_scaling is not None:
+        del expected["rope_theta"]
+    for key, values in expected.items():
+        found = getattr(config, key)
+        if found not in values:
+            listed = " or ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in sorted(values, key=str))
+            message = f"{key} is {found}; every {config.model_type} model that is known here has {listed}"
+            where = {"key": key, "candidate": found, "expected": sorted(values, key=str)}
+            yield Finding("undecided", "unlike-family", message, where)

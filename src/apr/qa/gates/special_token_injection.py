@@ -61,7 +61,9 @@ def check(judged: Judged) -> Iterator[Finding]:
                     token = tokenizer.token(outcome[0])
                     forged.add(token)
                     message = f"{door.name}: {tried[:60]!r}, written by a user, becomes the control token {token!r}"
-                    yield Finding("fail", "forged", message, {"door": door.name, "text": tried[:200], "token_id": outcome[0]})
+                    yield Finding(
+                        "fail", "forged", message, {"door": door.name, "text": tried[:200], "token_id": outcome[0]}
+                    )
     n_all = len(written) + len(others)
     message = (
         f"{len(spelled)} control tokens spelled out in {n_prompts} prompts: "
@@ -83,7 +85,11 @@ def _protected(judged: Judged) -> tuple[dict[str, int], dict[str, int]]:
             is_marker = spec.token_types[token_id] in (TokenType.CONTROL, TokenType.USER_DEFINED)
             if is_marker and (text := tokenizer.token(token_id)).strip():
                 written[text] = token_id
-    ends = {tokenizer.token(i): i for i in sorted(judged.model.stop_token_ids) if spec.token_types[i] == TokenType.USER_DEFINED}
+    ends = {
+        tokenizer.token(i): i
+        for i in sorted(judged.model.stop_token_ids)
+        if spec.token_types[i] == TokenType.USER_DEFINED
+    }
     return written, {text: i for text, i in (control | ends).items() if text not in written}
 
 
@@ -126,9 +132,7 @@ def _batches(spelled: list[str]) -> Iterator[str]:
         yield " ".join(f"a{token}b {token}" for token in spelled[start : start + _BATCH])
 
 
-def _tried(
-    door: _Door, text: str, spelled: list[str], protected: set[int]
-) -> Iterator[tuple[str, list[int] | None]]:
+def _tried(door: _Door, text: str, spelled: list[str], protected: set[int]) -> Iterator[tuple[str, list[int] | None]]:
     """The text and the ids that it forges; None if it is refused. Of a batch that is not taken as text, each token by itself."""
     outcome = _forged(door, text, protected)
     parts = [token for token in spelled if token in text]
@@ -156,5 +160,3 @@ def _forged(door: _Door, text: str, protected: set[int]) -> list[int] | None:
 
 def _protected_in(token_ids: list[int], protected: set[int]) -> list[int]:
     return [token_id for token_id in token_ids if token_id in protected]
-
-

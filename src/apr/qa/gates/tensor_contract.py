@@ -175,6 +175,10 @@ def _roles(judged: Judged, facts: Mapping[str, Facts]) -> dict[str, dict[int, st
     roles: dict[str, dict[int, str]] = {}
     for name in facts:
         layer = layer_of(name)
-        if layer is not None and not name.endswith(".bias") and judged.checkpoint.tensors[name].info.name in judged.tensor_facts:
+        if (
+            layer is not None
+            and not name.endswith(".bias")
+            and judged.checkpoint.tensors[name].info.name in judged.tensor_facts
+        ):
             roles.setdefault(name.split(".", 3)[3], {})[layer] = name
     return roles

@@ -53,20 +53,30 @@ def check(judged: Judged) -> Iterator[Finding]:
             (unknown if spec.unk_token_id in ids else lost).append(where)
         elif streamed != tokenizer.decode_text(ids):
             lost.append({"text": text[:200], "text_offset": offset_of(streamed, back), "streamed": streamed[:200]})
-    measure = {"n_texts": n_texts, "n_tokens": n_tokens, "n_lost": len(lost), "n_unknown": len(unknown), "n_refused": n_refused}
+    measure: dict[str, Any] = {
+        "n_texts": n_texts,
+        "n_tokens": n_tokens,
+        "n_lost": len(lost),
+        "n_unknown": len(unknown),
+        "n_refused": n_refused,
+    }
     measure["absent_controls"] = sorted(absent)
     assert n_texts >= LEAST_TEXTS, "the texts are fewer than the gate promises"
     yield from _told(lost, "fail", "lost", n_texts, measure)
     yield from _told(unknown, "undecided", "unknown-characters", n_texts, measure)
     if n_refused > n_texts // 100:
         yield Finding("fail", "refused", f"{n_refused} of {n_texts} texts are refused", measure=measure)
-    apart = f"; the vocabulary has no token for {len(absent)} control characters that text does not use" if absent else ""
+    apart = (
+        f"; the vocabulary has no token for {len(absent)} control characters that text does not use" if absent else ""
+    )
     yield Finding("pass", "comes-back", f"{n_texts} texts looked at, {n_tokens} tokens{apart}", measure=measure)
 
 
-def _told(found: list[dict[str, Any]], status: Any, code: str, n_texts: int, measure: dict[str, Any]) -> Iterator[Finding]:
+def _told(
+    found: list[dict[str, Any]], status: Any, code: str, n_texts: int, measure: dict[str, Any]
+) -> Iterator[Finding]:
     for where in found[:_SHOWN]:
-        got = where.get("decoded", where.get("streamed"))
+        got: str = where.get("decoded", where.get("streamed", ""))
         message = (
             f"{len(found)} of {n_texts} texts do not come back from their ids: {where['text'][:60]!r} comes back as "
             f"{got[:60]!r}, which differs at character {where['text_offset']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from apr.parity import _single_tokenizer
-from apr.qa import _from_links
+from apr.qa import _from_links, _vocabulary_order
 from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
 from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType, ids_of_type, is_padding
@@ -38,13 +38,14 @@ def check(judged: Judged) -> Iterator[Finding]:
     for finding in _from_links.failures(result):
         if finding.where.get("token_id") not in ordinary:
             yield finding
+    yield from _order(spec, result.measure.get("published"))
     n_special = 0
     for found in _special(judged, spec):
         n_special += 1
         if found is not None:
             yield found
-    measure = {"n_tokens": len(spec.tokens), "rows": rows, "n_special": n_special}
-    measure |= {"published": result.measure.get("published")}
+    published = result.measure.get("published")
+    measure = {"n_tokens": len(spec.tokens), "rows": rows, "n_special": n_special, "published": published}
     message = f"{len(spec.tokens)} tokens, {rows} rows; {n_special} special ids read and write their own text; {result.sentence}"
     yield Finding("pass", "vocabulary", message, measure=measure)
 
@@ -65,7 +66,24 @@ def _sizes(spec: TokenizerSpec, rows: int) -> Iterator[Finding]:
         )
         yield Finding("fail", "too-few-tokens", message, measure=measure)
     elif n_padding:
-        yield Finding("pass", "padded", f"{n_used} tokens for {rows} rows of the embedding: the rest is padding", measure=measure)
+        yield Finding(
+            "pass", "padded", f"{n_used} tokens for {rows} rows of the embedding: the rest is padding", measure=measure
+        )
+
+
+def _order(spec: TokenizerSpec, published: str | None) -> Iterator[Finding]:
+    found = _vocabulary_order.disorder(spec)
+    if found is None:
+        return
+    token = spec.tokens[found.token_id]
+    message = (
+        f"token {found.token_id} ({token!r}) is out of order: ids rise with the {found.of} in all but {found.n} of "
+        f"{found.n_all} places, so entries or merges were exchanged"
+    )
+    where = {"token_id": found.token_id, "token": token}
+    measure = {"n_out_of_order": found.n, "n": found.n_all}
+    # a published vocabulary is known to be in order; of another it is only what trainers do
+    yield Finding("undecided" if published is None else "fail", "out-of-order", message, where, measure)
 
 
 def _named_ids(spec: TokenizerSpec) -> Iterator[tuple[str, int]]:
