@@ -18,6 +18,7 @@ from typing import Any
 import click
 from pydantic import TypeAdapter
 
+from apr.bench._report import BenchReport
 from apr.cli import EXIT_CODES, _results, group
 from apr.convert.transcode import Conversion
 from apr.engines._record import RunRecord
@@ -40,6 +41,7 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.trace-comparison/1": (TraceComparison, "`apr trace --against FILE --json`"),
     "apr.parity/1": (ParityReport, "`apr parity --json`"),
     "apr.why/1": (WhyReport, "`apr why --json`"),
+    "apr.bench/1": (BenchReport, "`apr bench --json`"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),

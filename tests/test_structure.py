@@ -33,6 +33,7 @@ THROUGH_THE_ROOM = {
     "kernels": "test_attention.py",
     "convert": "test_transcode.py",
     "tokenizer": "test_tokenizer.py",
+    "bench": "test_measure.py",
     "parity": "test_why.py",
     "qa": "test_gate.py",
     "reports": "test_text.py",

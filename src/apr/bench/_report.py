@@ -94,6 +94,7 @@ class GreedyCheck:
 class StartRow:
     """Fresh processes of one engine, with the file in the system's cache.
 
+    engine:         which
     threads:        of the arithmetic
     import_s:       from the start of the process until its libraries are there
     load_s:         until the weights are ready to compute; of our engine, file and tokenizer too
@@ -113,6 +114,7 @@ class StartRow:
 class SpeedRow:
     """One engine, one number of threads, one length of prompt, in a loaded model.
 
+    engine:             which
     threads:            of the arithmetic
     prompt_tokens:      the prompt's
     new_tokens:         written after it

@@ -109,15 +109,16 @@ def verdict(speed: Speed, bytes_per_token: int, allowed: int, *, n_products: int
     Others on the machine slow both the reads and the decoding, not always alike. Beside them a pass must hold against the
     best read as well, and there is no failure.
     """
-    fractions = limit_fractions(speed.tok_per_s, bytes_per_token, speed.bandwidth)
+    rates, reads = [rate for rate in speed.tok_per_s if rate], [read for read in speed.bandwidth if read]
+    fractions = limit_fractions(rates, bytes_per_token, reads) if len(rates) == len(reads) else []
     interval = median_interval(fractions)
     if interval is None:
-        return Finding("undecided", "unsteady", f"{len(fractions)} rounds came to a figure, {ROUNDS} are needed")
+        return Finding("undecided", "unsteady", f"of {ROUNDS} rounds {min(len(rates), len(reads))} came to a figure")
     low, high = interval
-    read = statistics.median(speed.bandwidth) * 1e9
+    read = statistics.median(reads) * 1e9
     bound = bytes_per_token / (allowed + n_products * speed.step_s * read)
-    rate, share = statistics.median(speed.tok_per_s), statistics.median(fractions)
-    least = min(speed.tok_per_s) * bytes_per_token / (max(speed.bandwidth) * 1e9)
+    rate, share = statistics.median(rates), statistics.median(fractions)
+    least = min(rates) * bytes_per_token / (max(reads) * 1e9)
     busy = sum(map(_machine.is_busy, speed.others_cores))
     figures = {
         "decode_tok_per_s": rate,
