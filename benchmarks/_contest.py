@@ -1,12 +1,7 @@
-"""A contest: contestants in processes of their own, asked in turns, so that what disturbs one disturbs all.
-
-Absolute figures drift by a tenth on shared machines; the ratio of two neighbours in the same round drifts far less.
-Claims are therefore medians of per-round ratios.
-"""
+"""A contest: contestants in processes of their own, asked in turns (`apr.bench._rounds`), each in its own interpreter."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,11 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import _machine
+import apr.bench
+from apr.bench import _machine
+from apr.bench._process import Process
+from apr.bench._rounds import Rounds, Segment, interleaved
+from apr.errors import AprError
 
 SCRIPTS = Path(__file__).resolve().parent / "contestants"
+ROOM = Path(apr.bench.__file__).parent  # where `_protocol` is found: an interpreter of a peer's has no apr
 PAUSE_S = 0.1  # after each segment: spinning worker threads of the last contestant go to sleep
 
 
@@ -48,81 +48,17 @@ class Contestant:
         return self.name.startswith("apr")
 
 
-class ContestantFailed(Exception):
-    """A contestant ended, or answered with an error."""
-
-
-class Child:
-    """A contestant's process. Every request waits for its answer."""
+class Child(Process):
+    """A contestant's process."""
 
     def __init__(self, contestant: Contestant) -> None:
-        self.contestant = contestant
-        self.started = time.monotonic()
-        self._process = subprocess.Popen(
+        path = os.pathsep.join(filter(None, (str(ROOM), os.environ.get("PYTHONPATH"))))
+        super().__init__(
+            contestant.name,
             [str(contestant.python), str(SCRIPTS / f"{contestant.script}.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("APR_BENCH_STDERR") else subprocess.DEVNULL,
-            env={**os.environ, **contestant.environment},
-            text=True,
-            bufsize=1,
+            environment={"PYTHONPATH": path, **contestant.environment},
         )
-
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
-    def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """Send a request and wait. Raises ContestantFailed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            print(json.dumps({"do": do, **request}), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
-            raise ContestantFailed(f"{self.contestant.name}: the process ended with status {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise ContestantFailed(f"{self.contestant.name}: {answer['error']}")
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        try:
-            self._process.communicate(timeout=10)  # closes its input
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One measurement: the figure, what the contestant answered, and how many cores others kept busy meanwhile."""
-
-    value: float
-    answer: Mapping[str, Any]
-    others_cores: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rounds:
-    """What a contest measured: for each entry one segment a round, and the read bandwidth beside each round."""
-
-    segments: Mapping[str, Sequence[Segment]]
-    bandwidth: Sequence[float | None]
-
-    def values(self, name: str) -> list[float]:
-        """The figures of an entry, round by round."""
-        return [segment.value for segment in self.segments[name]]
+        self.contestant = contestant
 
 
 def rate(child: Child, do: str, *, beside: Sequence[int] = (), **request: Any) -> Segment:
@@ -147,46 +83,28 @@ def alternate(
     quiet_s:  how long a round waits for the machine to be quiet, at most
     """
     entries = {name: entry for name, entry in entries.items() if warms_up(name, entry)}
-    segments: dict[str, list[Segment]] = {name: [] for name in entries}
-    bandwidth = []
-    for i in range(rounds):
+
+    def before() -> float | None:
         _machine.wait_until_quiet(quiet_s)
-        bandwidth.append(_machine.read_bandwidth(threads))
-        one_round(entries, i, segments)
-        say(f"  round {i + 1}/{rounds}: " + ", ".join(f"{name} {segments[name][-1].value:.4g}" for name in entries))
-    return Rounds(segments, bandwidth)
+        return _machine.read_bandwidth(threads)
 
-
-def in_turns(entries: Mapping[str, Callable[[], Segment]], *, rounds: int) -> dict[str, list[Segment]]:
-    """The same for entries in this process, without a word and without a read of memory in between."""
-    segments: dict[str, list[Segment]] = {name: [] for name in entries}
-    for i in range(-1, rounds):
-        one_round(entries, i, segments if i >= 0 else {name: [] for name in entries})  # the first warms up
-    return segments
-
-
-def one_round(entries: Mapping[str, Callable[[], Segment]], number: int, segments: Mapping[str, list[Segment]]) -> None:
-    """Every entry once, appended to its segments; each round begins with another one."""
-    for name in rotated(list(entries), number):
-        segments[name].append(entries[name]())
+    found = Rounds({}, [])
+    for i, heats in enumerate(interleaved({"": entries}, rounds=rounds, before=before)):
+        found = heats[""]
+        say(f"  round {i + 1}/{rounds}: " + ", ".join(f"{name} {found.values(name)[-1]:.4g}" for name in entries))
+    return found
 
 
 def warms_up(name: str, entry: Callable[[], Segment]) -> bool:
-    """Whether an entry runs at all. Raises ContestantFailed if one of ours does not."""
+    """Whether an entry runs at all. Raises AprError if one of ours does not."""
     try:
         entry()
-    except ContestantFailed as error:
+    except AprError as error:
         if "apr" in name.split():
             raise
         say(f"  left out: {error}")
         return False
     return True
-
-
-def rotated(names: Sequence[str], by: int) -> list[str]:
-    """The same names, beginning with another one."""
-    by %= len(names)
-    return [*names[by:], *names[:by]]
 
 
 @contextmanager
@@ -198,7 +116,7 @@ def loaded(contestants: Sequence[Contestant], model: Path) -> Iterator[dict[str,
             child = Child(contestant)
             try:
                 children[contestant.name] = child, child.ask("load", path=str(model), **contestant.options)
-            except ContestantFailed as error:
+            except AprError as error:
                 child.close()
                 if contestant.is_ours:
                     raise

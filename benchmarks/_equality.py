@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _contest import Child, Contestant, ContestantFailed, loaded, say
+from _contest import Child, Contestant, loaded, say
+
+from apr.errors import AprError
 
 # logits between the two most likely tokens; 8-bit activations move a logit by some tenths
 CLEAR_MARGIN = 0.5
@@ -71,7 +73,7 @@ def prove(
         for name, (child, _) in children.items():
             try:
                 actual = _logits(child, token_ids, Path(folder))
-            except ContestantFailed as error:
+            except AprError as error:
                 say(f"  {error}")
                 continue
             agreement = compare(expected[-len(actual) :], actual)

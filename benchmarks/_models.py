@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-import textwrap
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from apr import hub
+from apr.bench import _workload
 from apr.formats import open_model
 from apr.models._checkpoint import Checkpoint
 from apr.tokenizer import spec_of
 from apr.tokenizer.tokenizer import Tokenizer
 
 DEFAULT = ("smollm2", "qwen2.5-coder:0.5b")
-EMBEDDING = "model.embed_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -40,15 +37,7 @@ class Model:
     @cached_property
     def bytes_by_codec(self) -> dict[str, int]:
         """Bytes that each token makes the machine read: all tensors but the embedding look-up; a tied one is the head."""
-        checkpoint = self.checkpoint
-        read = set(checkpoint.expected)
-        if not checkpoint.config.tie_word_embeddings:
-            read.remove(EMBEDDING)
-        counts: Counter[str] = Counter()
-        for name in read:
-            info = checkpoint.tensors[name].info
-            counts[info.codec] += info.n_bytes
-        return dict(counts.most_common())
+        return _workload.bytes_by_codec(self.checkpoint)
 
     @property
     def bytes_per_token(self) -> int:
@@ -60,7 +49,7 @@ class Model:
         """Python source code, tokenized: what every contestant reads, a thousand tokens and more."""
         file, config = self.checkpoint.file, self.checkpoint.config
         spec = spec_of(file.format, file.metadata, file.documents, vocab_size=config.vocab_size)
-        return Tokenizer(spec).encode(inspect.getsource(textwrap))
+        return Tokenizer(spec).encode(_workload.source_text())
 
     def prompt(self, n_tokens: int, *, start: int = 0) -> list[int]:
         """So many of the tokens."""

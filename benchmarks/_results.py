@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import _machine
-from _contest import Rounds
+
+from apr.bench import _rounds
+from apr.bench._machine import is_busy
+from apr.bench._rounds import Rounds, limit_fraction, ratios
 
 FOLDER = _machine.REPOSITORY / "build" / "bench"
 
@@ -22,18 +25,12 @@ Row = dict[str, Any]
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Median, least and most, and the values in order."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values), "values": list(values)}
+    return asdict(_rounds.spread(values)) | {"values": list(values)}
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
     """The per-round ratios of two entries of one contest."""
-    return spread([a / b for a, b in zip(values, others, strict=True) if b])
-
-
-def limit_fraction(values: Sequence[float], bytes_per_token: int, bandwidth: Sequence[float | None]) -> float | None:
-    """The median over rounds of bytes read a second, as the rate implies, over the bandwidth beside it (GB/s)."""
-    fractions = [v * bytes_per_token / (b * 1e9) for v, b in zip(values, bandwidth, strict=True) if b]
-    return statistics.median(fractions) if fractions else None
+    return spread(ratios(values, others))
 
 
 class Results:
@@ -88,7 +85,7 @@ class Results:
                 limit_fraction=limit_fraction(values, bytes_per_token, rounds.bandwidth) if bytes_per_token else None,
                 bytes_per_token=bytes_per_token,
                 others_cores=others,
-                busy_rounds=sum(cores > _machine.BUSY_CORES for cores in others),
+                busy_rounds=sum(map(is_busy, others)),
                 **about.get(name, {}),
                 **more,
             )

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import _options
-from _contest import Child, Rounds, Segment, alternate, loaded, rate, say
+from _contest import Child, alternate, loaded, rate, say
 from _equality import prove
 from _models import Model
 from _options import Options
 from _results import Results
+
+from apr.bench._rounds import Rounds, Segment
 
 SIZES = (1, 2, 4, 8)
 PROMPT_TOKENS = 32

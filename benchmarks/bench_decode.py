@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import _machine
 import _options
-from _contest import Child, Contestant, Rounds, Segment, alternate, loaded, rate, say, spinning
+from _contest import Child, Contestant, alternate, loaded, rate, say, spinning
 from _equality import common_prefix, prove
 from _models import Model
 from _options import Options
 from _results import Results
+
+from apr.bench import _machine
+from apr.bench._rounds import Rounds, Segment
 
 CASES = ("threads", "one thread", "busy")
 PROMPT_TOKENS = 32

@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import _machine
 import _options
 import numpy as np
 import threadpoolctl
-from _contest import Segment, in_turns, say
+from _contest import say
 from _options import Options
 from _results import Results
 
+from apr.bench import _machine
+from apr.bench._rounds import Segment, in_turns
 from apr.kernels import _native, quants
 
 BLOCK_CODECS = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k")
@@ -221,7 +222,7 @@ def add(
         relative_error=error,
         fractions=[value / other.value for value, other in zip(values, beside, strict=True)] if beside else [],
         others_cores=others,
-        busy_rounds=sum(cores > _machine.BUSY_CORES for cores in others),
+        busy_rounds=sum(map(_machine.is_busy, others)),
         **more,
     )
 

@@ -11,13 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-import _machine
 import _options
 import numpy as np
-from _contest import Child, Contestant, Rounds, Segment, alternate, say
+from _contest import Child, Contestant, alternate, say
 from _models import Model
 from _options import Options
 from _results import Results
+
+from apr.bench import _machine
+from apr.bench._rounds import Rounds, Segment
 
 CASES = ("process", "re-laying")
 PROMPT_TOKENS = 32

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import _options
-from _contest import Child, Segment, alternate, loaded, rate, say
+from _contest import Child, alternate, loaded, rate, say
 from _equality import prove
 from _models import Model
 from _options import Options
 from _results import Results
+
+from apr.bench._rounds import Segment
 
 CASES = ("threads", "one thread")
 PROOF_TOKENS = 64

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import _machine
 import _options
 import numpy as np
-from _contest import Segment, alternate, say
+from _contest import alternate, say
 from _models import Model
 from _options import Options
 from _results import Results
 
 import apr
+from apr.bench import _machine
+from apr.bench._rounds import Segment
 from apr.engines._base import Session
 from apr.engines._statistics import Statistics
 from apr.models._decoder import Span, no_tap

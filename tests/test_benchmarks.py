@@ -6,7 +6,6 @@ import ast
 import importlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from apr.errors import AprError
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("bench_*.py"))
@@ -65,33 +66,6 @@ def test_no_file_is_too_long() -> None:
 def test_a_ratio_is_the_median_of_the_rounds_ratios(module: Module) -> None:
     found = module("_results").ratio([10.0, 40.0, 30.0], [10.0, 10.0, 10.0])
     assert (found["median"], found["min"], found["max"]) == (3.0, 1.0, 4.0)
-
-
-def test_the_limit_fraction_pairs_each_round_with_its_bandwidth(module: Module) -> None:
-    fraction = module("_results").limit_fraction([50.0, 25.0, 10.0], 400_000_000, [20.0, 10.0, None])
-    assert fraction == pytest.approx(1.0)
-    assert module("_results").limit_fraction([50.0], 400_000_000, [None]) is None
-
-
-def test_each_round_begins_with_another_contestant(module: Module) -> None:
-    rotated = module("_contest").rotated
-    assert [rotated(["a", "b", "c"], i)[0] for i in range(4)] == ["a", "b", "c", "a"]
-    assert rotated(["a", "b", "c"], 2) == ["c", "a", "b"]
-
-
-def test_busy_time_is_read_with_what_other_guests_took(module: Module) -> None:
-    assert module("_machine").busy_ticks("cpu  100 10 20 900 50 3 4 7 0 0\ncpu0 1 2 3\n") == 144
-
-
-def test_a_process_with_blanks_in_its_name_is_counted(module: Module) -> None:
-    fields = "S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 2"
-    assert module("_machine").process_ticks(f"77 (a name) (x) {fields}") == 300
-
-
-def test_a_tick_or_two_do_not_make_a_machine_busy(module: Module) -> None:
-    machine: ModuleType = module("_machine")
-    assert machine.others_cores(2, 0.01) == 0.0
-    assert machine.others_cores(50, 1.0) == pytest.approx(50 / machine.TICKS_PER_S)
 
 
 def test_rounding_is_the_same_model_and_a_swapped_row_is_not(module: Module) -> None:
@@ -195,20 +169,5 @@ def test_spinning_processes_end(module: Module) -> None:
 def test_a_contestant_that_fails_is_an_error_with_its_words(module: Module, tmp_path: Path) -> None:
     contest: ModuleType = module("_contest")
     contestant = contest.Contestant("nobody", "numpy_reference", Path(sys.executable), {"threads": 1})
-    with contest.Child(contestant) as child, pytest.raises(contest.ContestantFailed, match="is no file"):
+    with contest.Child(contestant) as child, pytest.raises(AprError, match="is no file"):
         child.ask("load", path=str(tmp_path / "nothing.gguf"), threads=1)
-
-
-def test_what_a_contestant_starts_is_ours_and_what_others_do_is_not(module: Module) -> None:
-    machine = module("_machine")
-    spin = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
-    family = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}]); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", family], stdin=subprocess.PIPE) as child:
-        watch = machine.Watch((child.pid,))
-        before = machine.Watch._family(child.pid)
-        deadline = time.monotonic() + 30
-        while machine.Watch._family(child.pid) - before < 30 and time.monotonic() < deadline:
-            pass
-        assert watch._ours_so_far() - watch._ours >= 30
-        assert machine.Watch(())._ours_so_far() < watch._ours_so_far()
-        child.communicate()
