@@ -81,7 +81,8 @@ def command(model: str, task: str, as_json: bool, **given: Any) -> int:
         click.echo(_eval.interrupted_line(task), err=True)
         raise
     click.echo(json.dumps(report) if as_json else _eval.evaluation(report))
-    click.echo(_eval.kept_line(report), err=True, nl=report.journal is not None)
+    if report.journal is not None:
+        click.echo(_eval.kept_line(report), err=True)
     return int(report.exit_code)
 
 

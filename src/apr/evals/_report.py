@@ -17,7 +17,7 @@ class Score:
     regime:    raw (the text is continued) or chat (through the model's template); null where there are no prompts
     value:     null where the model cannot be asked so: see note
     interval:  95 %, over what `of` counts; null where there is none
-    method:    how the interval was made: wilson, bootstrap (problems or chunks drawn anew), or a suite's own
+    method:    how the interval was made: wilson, bootstrap (problems or chunks drawn anew), standard error; else empty
     n, n_all:  how many of all there are the value is over
     of:        what is counted: problems, questions, chunks …
     n_passed:  of n, where each passes or does not; null elsewhere

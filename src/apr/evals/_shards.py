@@ -1,14 +1,17 @@
 """Questions answered by several processes of a Ray cluster, dealt round-robin; each loads the model once.
 
 A worker that dies is started again and asked again what it had not answered. Answers come back one batch at a time, and
-only this process writes them down, so nothing is lost or counted twice. On one machine the cluster listens on the loopback
-address, without a dashboard: whoever can reach a Ray cluster can run code on it.
+only this process writes them down, so nothing is lost or counted twice.
+
+A Ray cluster asks nobody for a password, and listens on every address of the machine: who reaches it can run code there.
+The one that is started here has no dashboard, and ends with the evaluation.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -108,11 +111,11 @@ def _cluster(ray: ModuleType, options: Options) -> Iterator[None]:
             num_cpus=max(1, options.shards),
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
             **common,
         )
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):  # what Ray says of a worker that died is no result
+            yield
     finally:
         ray.shutdown()
 

@@ -7,6 +7,7 @@ Its own command line knows the model `apr` when this module starts it, with that
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +22,14 @@ from apr.engines._sampling import Sampling
 from apr.engines._subject import Subject
 from apr.errors import MissingDependency, UsageError
 from apr.evals._options import Options
+from apr.evals._passing import wilson
 from apr.evals._report import EvalReport, Score, exit_code_of
 from apr.hub import digest
 from apr.parity._divergence import log_probabilities
 
 OPTIONS = frozenset({"suites", "include", "batch_size", "max_tokens"})
 _Z95 = 1.959963984540054
+_RIGHT_OR_WRONG = ("acc", "acc_norm", "exact_match")
 _DEFAULT_MAX_TOKENS = 256  # as lm-evaluation-harness's own models
 
 
@@ -244,19 +247,27 @@ def _scores(found: Mapping[str, Any]) -> Iterator[Score]:
             metric, comma, way = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
-            error = figures.get(f"{metric}_stderr,{way}")
-            half = _Z95 * error if isinstance(error, int | float) else None
+            interval, method = _interval(metric, value, n, figures.get(f"{metric}_stderr,{way}"))
             yield Score(
                 name=f"{name} {metric}" + (f" ({way})" if way != "none" else ""),
                 regime=None,
                 value=float(value),
-                interval=(value - half, value + half) if half is not None else None,
-                method="1.96 standard errors, as lm-evaluation-harness gives them" if half is not None else "",
+                interval=interval,
+                method=method,
                 n=n,
                 n_all=n_all,
                 of="questions",
                 n_passed=None,
             )
+
+
+def _interval(metric: str, value: float, n: int, error: Any) -> tuple[tuple[float, float] | None, str]:
+    """Wilson's where each question is right or wrong, else 1.96 of the standard errors that the harness gives."""
+    if metric in _RIGHT_OR_WRONG and n and math.isclose(value * n, round(value * n), abs_tol=1e-6):
+        return wilson(round(value * n), n), "wilson"
+    if isinstance(error, int | float) and math.isfinite(error):
+        return (value - _Z95 * error, value + _Z95 * error), "standard error"
+    return None, ""
 
 
 def _loaded(reference: str, *, threads: int | str | None, exact: bool | str) -> LanguageModel:

@@ -62,7 +62,7 @@ def _row(score: Score) -> tuple[str, str, str, str, str]:
 def _number(score: Score, value: float) -> str:
     if score.name.startswith(_SHARES):
         return f"{100 * value:.1f} %"
-    return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.5g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _kinds(report: EvalReport) -> str:
