@@ -79,10 +79,13 @@ def agreement(exact: Subject, subject: Subject, ids: Sequence[int], *, name: str
         found = _distance(exact, subject, right, ids, n_prompt)
     except (EngineError, VocabularyMismatch) as exc:
         return _failed(name, str(exc))
+    if not found.is_finite.all():
+        return _failed(
+            name, f"{int((~found.is_finite).sum())} of {len(found.kl)} positions have logits that are no numbers"
+        )
     limits = _limits(exact, subject, ids, seed)
-    is_finite = bool(found.is_finite.all())
-    mean, worst = (float(found.kl.mean()), float(found.kl.max())) if is_finite else (float("inf"), float("inf"))
-    is_same = is_finite and mean <= limits.mean and worst <= limits.worst
+    mean, worst = float(found.kl.mean()), float(found.kl.max())
+    is_same = mean <= limits.mean and worst <= limits.worst
     agreed = 1.0 - float(found.is_flip.mean())
     word = "computes the model" if is_same else "computes something else"
     sentence = (
@@ -143,5 +146,4 @@ def _limits(exact: Subject, subject: Subject, ids: Sequence[int], seed: int) -> 
 
 
 def _failed(name: str, why: str) -> Agreement:
-    nan = float("nan")
-    return Agreement(name, 0, nan, nan, 0.0, nan, nan, False, f"cannot be compared: {why}")
+    return Agreement(name, 0, None, None, None, None, None, False, f"cannot be compared: {why}")

@@ -58,7 +58,7 @@ class Agreement:
 
     engine:          which
     n_positions:     in one pass, and again the later ones token by token: both ways of computing are timed
-    kl_mean, kl_max: divergence from the exact logits in nats
+    kl_mean, kl_max: divergence from the exact logits in nats; null where it gives no numbers
     top1_agreement:  share of positions with the same most likely token
     limit_mean, limit_max: what rounding of this engine's precision does to the exact logits at the same positions, with room for another draw
     is_same:         whether it is within
@@ -67,11 +67,11 @@ class Agreement:
 
     engine: str
     n_positions: int
-    kl_mean: float
-    kl_max: float
-    top1_agreement: float
-    limit_mean: float
-    limit_max: float
+    kl_mean: float | None
+    kl_max: float | None
+    top1_agreement: float | None
+    limit_mean: float | None
+    limit_max: float | None
     is_same: bool
     sentence: str
 
