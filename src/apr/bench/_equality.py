@@ -104,22 +104,20 @@ def prove(
     threads: Sequence[int],
     activations: Activations,
 ) -> tuple[dict[int, list[int]], list[GreedyCheck], list[Agreement]]:
-    """Prove every engine before it is timed: what `apr run` writes, and the checks.
+    """Prove every engine before it is timed.
 
     engines:  name -> engine, the measured one first; the others as their users run them
+    Returns   what `apr run` writes after each prompt, our engine against it, and all engines in their order
     Raises    EngineError where the exact reference cannot be computed
     """
     expected: dict[int, list[int]] = {}
     checks, agreements = [], []
     with Subject(reference, OWN_ENGINE, threads=max(threads), activations="float32") as exact:
-        if OWN_ENGINE in engines.values():
-            expected = written_by_run(reference, texts, new_tokens, activations=activations)
-            for count in threads:
-                with Subject(reference, OWN_ENGINE, threads=count, activations=activations) as subject:
-                    checks.append(check_greedy(subject, texts, expected, new_tokens))
         longest = texts[max(texts)]
         ids = exact.language_model.run(longest, regime="raw", max_tokens=1).prompt.token_ids
-        for name, engine in engines.items():
+        for name, engine in reversed(
+            list(engines.items())
+        ):  # the peers first: one that cannot read the file says so at once
             how: Activations = activations if engine == OWN_ENGINE else "int8"
             with Subject(reference, engine, threads=max(threads), activations=how) as subject:
                 try:
@@ -128,7 +126,12 @@ def prove(
                     agreements.append(_failed(name, str(exc)))
                     continue
                 agreements.append(agreement(exact, subject, ids, name=name))
-    return expected, checks, agreements
+    if OWN_ENGINE in engines.values():
+        expected = written_by_run(reference, texts, new_tokens, activations=activations)
+        for count in threads:
+            with Subject(reference, OWN_ENGINE, threads=count, activations=activations) as subject:
+                checks.append(check_greedy(subject, texts, expected, new_tokens))
+    return expected, checks, agreements[::-1]
 
 
 def _distance(exact: Subject, subject: Subject, right: np.ndarray, ids: Sequence[int], n_prompt: int) -> Divergence:
