@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from apr.hub import digest
 from apr.kernels import quants
 from apr.models._checkpoint import Checkpoint
 from apr.tokenizer.spec import TokenizerSpec
+
+if TYPE_CHECKING:
+    from apr.qa.gate import GateResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Judged:
     reference:  the original; None if none was given or found
     previous:   an earlier report of this model (`apr.qa/1`), read; None if there is none
     profile:    "file", "smoke" or "release"
+    results:    of the gates that have been run, in their order
     Raises FormatError for a file that cannot be opened at all.
     """
 
@@ -64,6 +68,7 @@ class Judged:
         self.seed = seed
         # called with bytes of tensors that have been checked
         self.progress: Callable[[int], None] | None = None
+        self.results: tuple[GateResult, ...] = ()
 
     @property
     def path(self) -> Path:

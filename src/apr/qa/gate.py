@@ -112,6 +112,7 @@ class Gate:
     source:     the text that says what is right
     severity:   P0 blocks a release, P1 warns
     profiles:   where it belongs: "file" needs no engine, "smoke" takes seconds, "release" minutes
+    is_last:    it looks at what the others came to (`Judged.results`)
     """
 
     check: Check
@@ -119,13 +120,14 @@ class Gate:
     source: str
     severity: Literal["P0", "P1"]
     profiles: tuple[str, ...]
+    is_last: bool = False
 
 
 def gate(
-    *, rationale: str, source: str, severity: Literal["P0", "P1"], profiles: tuple[str, ...]
+    *, rationale: str, source: str, severity: Literal["P0", "P1"], profiles: tuple[str, ...], is_last: bool = False
 ) -> Callable[[Check], Gate]:
     """Declare a gate: the decorator of the function `check` in a file of `qa/gates`."""
-    return lambda check: Gate(check, rationale, source, severity, profiles)
+    return lambda check: Gate(check, rationale, source, severity, profiles, is_last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def run(
     only: Sequence[str] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> Report:
-    """Run every gate of a profile over a model; those that need no engine first.
+    """Run every gate of a profile over a model; those that need no engine first, those that look at the others last.
 
     only:      ids of gates; the others of the profile are not run, and the minimum is not asked for
     progress:  called with the gate under way and the share of gates done
@@ -166,6 +168,7 @@ def run(
         if progress is not None:
             progress(name, done / len(declared))
         results.append(_run_one(name, gate_, judged))
+        judged.results = tuple(results)
     counts: dict[Status, int] = {status: sum(r.status == status for r in results) for status in WEIGHTS}
     n_executed = len(results) - counts["skip"]
     minimum = 0 if only else PROFILES[profile].minimum
@@ -198,7 +201,7 @@ def _gates(profile: str, only: Sequence[str]) -> list[tuple[str, Gate]]:
         if name not in belong:
             raise UsageError(f"the profile {profile} has no gate {name!r}; it has {', '.join(belong)}")
     chosen = [(name, gate_) for name, gate_ in belong.items() if not wanted or name in wanted]
-    return sorted(chosen, key=lambda pair: "file" not in pair[1].profiles)
+    return sorted(chosen, key=lambda pair: (pair[1].is_last, "file" not in pair[1].profiles))
 
 
 def _verdict(results: Sequence[GateResult], n_executed: int, minimum: int) -> Status:

@@ -1,0 +1,67 @@
+"""Is a model a code model, and does the code that it writes parse?"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+
+from apr.qa._judged import Judged
+
+# metadata that names a model; `tags` and `base_model` are as the hub has them
+_KEYS = ("general.name", "general.basename", "general.finetune", "general.tags", "name", "_name_or_path", "tags", "model_name")
+_NAME = re.compile(r"(?<![a-z])(?:\w*coder|code|\w*codellama|codegen\w*|codegemma|codestral|devstral)(?![a-z])", re.IGNORECASE)
+_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+
+
+def named_as_code(judged: Judged) -> str | None:
+    """What says that this is a code model: a name that has "code" or "coder" as a word, in the file's metadata or path."""
+    metadata = {**judged.file.metadata, **judged.file.documents.get("config.json", {})}
+    for key in _KEYS:
+        value = metadata.get(key)
+        texts = [value] if isinstance(value, str) else [str(one) for one in value] if isinstance(value, list | tuple) else []
+        for text in texts:
+            if _is_code(text):
+                return f"{key} is {text!r}"
+    for text in (judged.path.name, judged.model.name):
+        if _is_code(text):
+            return f"the model is called {text!r}"
+    return None
+
+
+def parsed(source: str, *, function: str, is_cut: bool) -> str | None:
+    """Why some code is no Python in which a function does something; None if it is.
+
+    is_cut:  it was cut off by the number of tokens: what parses without the end of it counts
+    """
+    lines = source.splitlines()
+    problem = "there is none"
+    for n in range(len(lines), 0, -1) if is_cut else [len(lines)]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "\d" in a string is a matter of taste here
+                tree = ast.parse("\n".join(lines[:n]) + "\n")
+        except (SyntaxError, ValueError) as exc:
+            problem = problem if problem != "there is none" else str(exc)
+            continue
+        return None if _does_something(tree, function) else f"{function} has no body"
+    return problem
+
+
+def fenced(text: str) -> str:
+    """The first code block of an answer; the answer itself if it has none."""
+    match = _FENCE.search(text)
+    return match.group(1) if match else text
+
+
+def _is_code(name: str) -> bool:
+    return any(_NAME.search(part) for part in re.split(r"[^A-Za-z0-9]+", name))
+
+
+def _does_something(tree: ast.Module, function: str) -> bool:
+    """Whether the function is there with more than a docstring in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            rest = [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+            return bool(rest)
+    return False
