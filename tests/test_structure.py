@@ -32,6 +32,7 @@ THROUGH_THE_ROOM = {
     "hub": "test_pull.py",
     "kernels": "test_attention.py",
     "convert": "test_transcode.py",
+    "evals": "test_sandbox.py",
     "tokenizer": "test_tokenizer.py",
     "bench": "test_measure.py",
     "parity": "test_why.py",

@@ -44,11 +44,12 @@ def test_a_wrong_program_fails_and_the_check_is_named() -> None:
         ("def f(x) return", "syntax"),
         ("def g(x):\n    return 1", "no_entry_point"),
         ("def f(x):\n    return undefined", "exception"),
+        ("def f(x: List[int]):\n    return 2 * x", "exception"),
         ("def f(x):\n    return f(x)", "exception"),
         ("def f(x):\n    return len('a' * (1 << 33))", "memory"),
         ("def f(x):\n    return lambda: 0", "not_plain"),
     ],
-    ids=["syntax", "no function", "name", "recursion", "memory hog", "no data"],
+    ids=["syntax", "no function", "name", "annotation", "recursion", "memory hog", "no data"],
 )
 def test_every_way_to_be_wrong_has_its_name(source: str, kind: str) -> None:
     assert verdict_on(source).kind == kind
@@ -74,7 +75,9 @@ def test_a_program_cannot_cheat(source: str) -> None:
     assert not verdict_on(source).is_pass
 
 
-@pytest.mark.parametrize("source", ["def f(x):\n    while True:\n        pass", "import time\ndef f(x):\n    time.sleep(99)"])
+@pytest.mark.parametrize(
+    "source", ["def f(x):\n    while True:\n        pass", "import time\ndef f(x):\n    time.sleep(99)"]
+)
 def test_what_does_not_end_is_ended(source: str) -> None:
     started = time.monotonic()
     verdict = verdict_on(source, limits=Limits(timeout_s=1.0))
@@ -228,7 +231,9 @@ def test_a_message_that_is_too_long_is_refused() -> None:
     os.close(read_end)
 
 
-@pytest.mark.parametrize("said", [b"", b"{}", b'{"secret": "guessed", "kind": "passed"}'], ids=["nothing", "no secret", "a guess"])
+@pytest.mark.parametrize(
+    "said", [b"", b"{}", b'{"secret": "guessed", "kind": "passed"}'], ids=["nothing", "no secret", "a guess"]
+)
 def test_a_verdict_without_the_secret_is_none(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     monkeypatch.setattr(_sandbox, "_heard", lambda *_: said)
     with pytest.raises(EngineError, match="gave no verdict"):

@@ -34,16 +34,26 @@ _ALWAYS = {"model", "task", "threads", "activations", "limit", "seed", "as_json"
 @click.option("--k", "ks", multiple=True, type=click.IntRange(1), help="Of pass@k; may be repeated.  [default: 1]")
 @click.option("--max-tokens", "-n", type=click.IntRange(1), help="Of an answer.  [default: 512]")
 @click.option("--batch-size", type=click.IntRange(1, 1024), help="Answers generated together.  [default: 8]")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 3600), help="Seconds a program may run.  [default: 10]")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0.1, 3600), help="Seconds a program may run.  [default: 10]"
+)
 @click.option("--memory", "memory_mib", type=click.IntRange(64), help="MiB a program may use.  [default: 1024]")
 @click.option("--text", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Of perplexity: the text.")
-@click.option("--reference", shell_complete=complete_subject, help="Of perplexity: the original to hold the model against.")
+@click.option(
+    "--reference", shell_complete=complete_subject, help="Of perplexity: the original to hold the model against."
+)
 @click.option("--window", type=click.IntRange(2), help="Of perplexity: tokens looked at together.  [default: 512]")
 @click.option("--stride", type=click.IntRange(1), help="Of perplexity: how many are new each time.  [default: half]")
 @click.option("--suite", "suites", multiple=True, help="Of lm-eval: a task of lm-evaluation-harness; may be repeated.")
-@click.option("--include", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Of lm-eval: more tasks.")
-@click.option("--out", type=_FILE, metavar="FILE", help="Keep answers and run records here, and go on with what is there.")
-@click.option("--shards", type=click.IntRange(1, 1024), help="Generate in so many processes of a Ray cluster.  [default: 1]")
+@click.option(
+    "--include", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Of lm-eval: more tasks."
+)
+@click.option(
+    "--out", type=_FILE, metavar="FILE", help="Keep answers and run records here, and go on with what is there."
+)
+@click.option(
+    "--shards", type=click.IntRange(1, 1024), help="Generate in so many processes of a Ray cluster.  [default: 1]"
+)
 @click.option("--ray-address", metavar="ADDRESS", help="A running Ray cluster.  [default: one on this machine]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn at random.")
 @threads_option

@@ -59,9 +59,9 @@ def _check(request: dict[str, Any], call: Callable[..., Any]) -> None:
 
         random.seed(0)  # three of HumanEval's tests draw without a seed: the same verdict each time
     namespace: dict[str, Any] = {"__name__": "__test__"}
-    exec(compile(request["prelude"], "<prelude>", "exec"), namespace)
+    exec(compile(request["prelude"], "<prelude>", "exec", dont_inherit=True), namespace)
     namespace[request["entry_point"]] = call
-    exec(compile(request["test"], "<test>", "exec"), namespace)
+    exec(compile(request["test"], "<test>", "exec", dont_inherit=True), namespace)
     namespace["check"](call)
 
 

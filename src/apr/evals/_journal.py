@@ -106,7 +106,9 @@ class Journal:
         try:
             entry = json.loads(line)
         except ValueError as exc:
-            raise FormatError(self.path, f"no JSON ({exc}); this is no journal, or it is damaged", offset=offset) from exc
+            raise FormatError(
+                self.path, f"no JSON ({exc}); this is no journal, or it is damaged", offset=offset
+            ) from exc
         if not isinstance(entry, dict) or "kind" not in entry:
             raise FormatError(self.path, "no entry of a journal", offset=offset)
         return entry
@@ -153,4 +155,3 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
     for line in data.split(b"\n")[:-1]:
         yield offset, line
         offset += len(line) + 1
-

@@ -22,7 +22,9 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     Raises UsageError for k > n, which nothing is known of.
     """
     if not 1 <= k <= n or not 0 <= c <= n:
-        raise UsageError(f"pass@{k} of {n} answers of which {c} pass; k is at least 1 and at most the number of answers")
+        raise UsageError(
+            f"pass@{k} of {n} answers of which {c} pass; k is at least 1 and at most the number of answers"
+        )
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 

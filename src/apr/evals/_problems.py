@@ -53,7 +53,8 @@ def read(path: Path) -> list[Problem]:
         raise ChecksumError(f"{path}: SHA-256 {found} found, {SHA256} expected of HumanEval; scores on it mean nothing")
     rows = [json.loads(line) for line in gzip.decompress(data).splitlines() if line.strip()]
     problems = [
-        Problem(row["task_id"], row["prompt"], row["entry_point"], row["canonical_solution"], row["test"]) for row in rows
+        Problem(row["task_id"], row["prompt"], row["entry_point"], row["canonical_solution"], row["test"])
+        for row in rows
     ]
     assert len(problems) == N_PROBLEMS
     return problems

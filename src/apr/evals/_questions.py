@@ -158,7 +158,11 @@ def _parsed(where: str, line: bytes, number: int) -> OwnQuestion:
 
 
 def _messages(where: str, value: Any) -> list[dict[str, Any]]:
-    if isinstance(value, list) and value and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value)
+    ):
         return value
     raise UsageError(f'{where}: "messages" is a list of objects with "role" and "content"')
 
@@ -193,4 +197,6 @@ def _score(items: tuple[Item, ...], regime: Regime, every: list[OwnQuestion]) ->
         return Score("accuracy", regime, None, None, "", 0, len(every), "questions", None, note)
     n_passed = sum(item.n_passed for item in chosen)
     interval = _passing.wilson(n_passed, len(chosen))
-    return Score("accuracy", regime, n_passed / len(chosen), interval, "wilson", len(chosen), len(every), "questions", n_passed)
+    return Score(
+        "accuracy", regime, n_passed / len(chosen), interval, "wilson", len(chosen), len(every), "questions", n_passed
+    )

@@ -45,7 +45,12 @@ def run(
     progress: Callable[[str, float], None] | None = None,
 ) -> SelfTest:
     """Judge what is known, under each regime. Raises EngineError if one verdict is wrong: nothing may be reported then."""
-    cases = [(regime, problem, kind, text) for regime in judges for problem in problems for kind, text in _cases(regime, problem)]
+    cases = [
+        (regime, problem, kind, text)
+        for regime in judges
+        for problem in problems
+        for kind, text in _cases(regime, problem)
+    ]
     cases += [(regime, problems[0], "cheating", _in_answer(regime, code)) for regime in judges for code in _EARLY]
     counts = {kind: [0, 0] for kind in ("canonical", "empty", "cheating")}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -85,7 +90,9 @@ def _in_answer(regime: str, code: str) -> str:
 
 def _complaint(regime: str, problem: Problem, kind: str, verdict: Verdict) -> str:
     said = f"{verdict.kind}: {verdict.words}" if verdict.words else verdict.kind
-    wrong = f"its canonical solution does not pass ({said})" if kind == "canonical" else f"an answer that is {kind} passes"
+    wrong = (
+        f"its canonical solution does not pass ({said})" if kind == "canonical" else f"an answer that is {kind} passes"
+    )
     return (
         f"the harness fails its self-test: {problem.id}, {regime}: {wrong}; no score is reported, "
         "because it would measure the harness and not the model"

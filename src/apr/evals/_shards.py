@@ -67,7 +67,9 @@ def _answers(ray: ModuleType, questions: Sequence[Question], options: Options) -
         made.remote(options.model, threads=threads, activations=options.activations, batch_size=options.batch_size)
         for _ in left
     ]
-    waiting = {worker.answers.remote(batches.pop(0)): i for i, (worker, batches) in enumerate(zip(workers, left, strict=True))}
+    waiting = {
+        worker.answers.remote(batches.pop(0)): i for i, (worker, batches) in enumerate(zip(workers, left, strict=True))
+    }
     while waiting:
         (done, *_), _ = ray.wait(list(waiting), num_returns=1)
         i = waiting.pop(done)
@@ -103,7 +105,11 @@ def _cluster(ray: ModuleType, options: Options) -> Iterator[None]:
         yield
         return
     path = os.pathsep.join(filter(None, [_source_folder(), os.environ.get("PYTHONPATH")]))
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": "error",
+        "runtime_env": {"env_vars": {"PYTHONPATH": path}},
+    }
     if options.ray_address is not None:
         ray.init(address=options.ray_address, **common)
     else:

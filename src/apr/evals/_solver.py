@@ -35,7 +35,8 @@ def main() -> None:
     _forget_ourselves()
     namespace: dict[str, Any] = {"__name__": "__solution__"}
     try:
-        exec(compile(request["source"], "<solution>", "exec"), namespace)
+        # not as this module is compiled: annotations are evaluated, and a name that was not imported is missed
+        exec(compile(request["source"], "<solution>", "exec", dont_inherit=True), namespace)
         function = namespace.get(request["entry_point"])
         ready = {"ready": True} if callable(function) else {"error": ["no_entry_point", "", request["entry_point"]]}
     except BaseException as exc:  # noqa: BLE001 - SystemExit too: whatever the code does is its answer

@@ -112,7 +112,9 @@ def default_journal(task: str, subject: Subject, settings: dict[str, Any]) -> Pa
 def _check(options: Options) -> None:
     for k in options.ks:
         if k > options.samples:
-            raise UsageError(f"pass@{k} needs {k} answers a problem, --samples is {options.samples}; nothing is known of more")
+            raise UsageError(
+                f"pass@{k} needs {k} answers a problem, --samples is {options.samples}; nothing is known of more"
+            )
     if options.samples > 1 and options.temperature == 0.0:
         raise UsageError(
             f"--samples {options.samples} at temperature 0 is the same answer {options.samples} times; give --temperature"

@@ -44,10 +44,15 @@ def run(options: Options) -> EvalReport:
     manager = TaskManager(include_path=str(options.include) if options.include else None)
     unknown = [name for name in options.suites if not manager.match_tasks([name])]
     if unknown:
-        raise UsageError(f"--suite {unknown[0]}: lm-evaluation-harness has no such task; --include FOLDER adds your own")
+        raise UsageError(
+            f"--suite {unknown[0]}: lm-evaluation-harness has no such task; --include FOLDER adds your own"
+        )
     with Subject.of(options.model, threads=options.threads, activations=options.activations) as subject:
         model = model_class()(
-            model=subject.language_model, batch_size=options.batch_size, max_gen_toks=options.max_tokens, seed=options.seed
+            model=subject.language_model,
+            batch_size=options.batch_size,
+            max_gen_toks=options.max_tokens,
+            seed=options.seed,
         )
         found = harness.simple_evaluate(
             model=model,
@@ -169,7 +174,9 @@ class _Answering:
     def encode(self, text: str, *, with_bos: bool) -> list[int]:
         """As `apr run --raw`; a rendered conversation as `apr run` does with a prompt that holds control tokens."""
         tokenizer, template = self.model.tokenizer, self.model.template
-        holds_control = template is not None and any(token and token in text for token in template.control_tokens_rendered())
+        holds_control = template is not None and any(
+            token and token in text for token in template.control_tokens_rendered()
+        )
         ids = tokenizer.encode_control(text) if holds_control else tokenizer.encode(text)
         return list(tokenizer.with_bos(ids)) if with_bos else list(ids)
 

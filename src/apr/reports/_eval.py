@@ -19,7 +19,11 @@ _METHODS = {"wilson": "Wilson", "bootstrap": "redrawn"}
 def evaluation(report: EvalReport) -> str:
     """What `apr eval` found."""
     parts = [f"{paint(visible(report.model), 'bold')}: {visible(report.task)}", _scores(report)]
-    notes = [f"{score.name}, {score.regime}: {score.note}" if score.regime else score.note for score in report.scores if score.note]
+    notes = [
+        f"{score.name}, {score.regime}: {score.note}" if score.regime else score.note
+        for score in report.scores
+        if score.note
+    ]
     parts += [visible(note) for note in dict.fromkeys(notes)]
     kinds = _kinds(report)
     if kinds:
