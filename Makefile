@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 CORE   := $(VENV)/.apr-core
 STAMP  := $(VENV)/.apr-installed
 
-.PHONY: demo test test-all check fuzz mutants bench sanitize wheel docs clean
+.PHONY: demo test test-all check fuzz mutants bench sanitize wheel docs clean humaneval
 
 demo: $(CORE)
 	@scripts/demo $(BIN)
@@ -30,6 +30,11 @@ mutants: $(STAMP)
 
 bench: $(STAMP)
 	scripts/bench $(BIN)
+
+# all 164 problems, both prompt regimes; killed, it goes on where it stopped. MODEL=smollm2 for another, ARGS=--json …
+MODEL ?= qwen2.5-coder:0.5b
+humaneval: $(STAMP)
+	$(BIN)/apr eval $(MODEL) --task humaneval $(ARGS)
 
 # the kernel tests, with every memory access and every integer operation of the kernels checked
 sanitize: $(STAMP)

@@ -22,6 +22,7 @@ from apr.bench._report import BenchReport
 from apr.cli import EXIT_CODES, _results, group
 from apr.convert.transcode import Conversion
 from apr.engines._record import RunRecord
+from apr.evals._report import EvalReport
 from apr.hub import Pulled
 from apr.models._inspection import Inspection, TensorTable
 from apr.parity._report import ParityReport, WhyReport
@@ -42,6 +43,7 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.parity/1": (ParityReport, "`apr parity --json`"),
     "apr.why/1": (WhyReport, "`apr why --json`"),
     "apr.bench/1": (BenchReport, "`apr bench --json`"),
+    "apr.eval/1": (EvalReport, "`apr eval --json`"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),
@@ -173,6 +175,11 @@ MEANINGS = {  # of fields whose names say enough for the code, not for a reader 
     "RopeScaling.*": "of `rope_scaling`, as the Hugging Face configuration of that name",
     "ModelConfig.defaulted": "keys that the file does not have, so that their default is used",
     "ModelConfig.unread": "keys of the file that are not read",
+    "Item.id": "as the problems or questions name it",
+    "Item.regime": "raw or chat",
+    "Item.n_answers": "answers that were judged",
+    "Item.n_passed": "of them, those that passed",
+    "EvalReport.exit_code": "the status that the command exits with",
     "Pulled.notes": "what a careful user should know",
 }
 

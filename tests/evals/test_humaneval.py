@@ -13,18 +13,22 @@ import pytest
 import tiny
 from apr.engines._language_model import LanguageModel
 from apr.errors import AprError, EngineError, UsageError
-from apr.evals import _asking, _problems, _sandbox, humaneval
+from apr.evals import _asking, _problems, _sandbox, _self_test, humaneval
 from apr.evals._asking import round_robin, seed_of
 from apr.evals._options import Options
 from apr.evals._report import EvalReport
-from apr.evals._self_test import canonical_answer
+from apr.evals._self_test import SelfTest, canonical_answer
 from evals.problems import PROBLEMS, TOTAL
+
+
+SELF_TEST = _self_test.run
 
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
-    """A tiny model that knows two small problems."""
+    """A tiny model and two small problems; the self-test, which test_self_test tests, says yes."""
     monkeypatch.setattr(_problems, "load", lambda: list(PROBLEMS))
+    monkeypatch.setattr(_self_test, "run", lambda *_, **__: SelfTest(4, 4, 4, 0, 6, 0))
     monkeypatch.setenv("APR_HOME", str(tmp_path / "home"))
     model = tiny.write(tmp_path / "m", "gguf", tiny.config(max_position_embeddings=512))
     return Options(model=str(model), threads=1, max_tokens=8, out=tmp_path / "out.jsonl", timeout_s=30.0)
@@ -101,6 +105,7 @@ def test_the_program_that_ran_is_kept(options: Options, answering: Answering) ->
 
 
 def test_a_broken_harness_reports_nothing(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_self_test, "run", SELF_TEST)
     monkeypatch.setattr(_sandbox, "judge", lambda *_, **__: _sandbox.Verdict("passed", "", 1, 0.0, {}))
     with pytest.raises(EngineError, match="no score is reported"):
         humaneval.run(options)
