@@ -109,7 +109,8 @@ def _facts(checkpoint: Checkpoint, name: str) -> Facts:
         if not math.isfinite(float(np.abs(values).sum(dtype=np.float64))):
             n_bad += int(values.size - np.count_nonzero(np.isfinite(values)))
             values = np.nan_to_num(values, posinf=0, neginf=0)
-        squares = values * values
+        with np.errstate(over="ignore"):  # a value of 1e30 is found by its size, which may be infinite
+            squares = values * values
         row_sums.append(np.abs(values).max(axis=1, initial=0))
         column_sums += np.abs(values).sum(axis=0)
         total += float(squares.sum(dtype=np.float64))

@@ -35,7 +35,7 @@ def outliers(values: Mapping[int, float], *, floor: float) -> list[Outlier]:
     """Layers whose value is far from the median of the four around it.
 
     values:  layer -> figure, with an additive scale (a logarithm, a share)
-    floor:   least standard deviation that counts: layers that are all alike would make any difference an outlier
+    floor:   least standard deviation that counts, above zero: layers that are all alike would make any difference an outlier
     """
     layers = sorted(values)
     if len(layers) < LEAST_LAYERS:

@@ -51,6 +51,11 @@ def _texts(tokens: Sequence[str], draw: random.Random) -> Iterator[str]:
     yield from TEXTS
     yield from (chr(code) for code in range(256))
     yield "".join(map(chr, range(256)))
+    # every first byte and every later byte of UTF-8; surrogates are no text
+    yield from ("".join(map(chr, range(first, first + 0x40))) for first in range(0x80, 0x800, 0x40))
+    yield from (chr(first) + chr(first + 0x7FF) for first in range(0x800, 0xD000, 0x800))
+    yield "\ud7ff\ue000\uffee"
+    yield from (chr(first) + chr(first + 0x3FF0) for first in range(0x10000, 0x110000, 0x10000))
     for first, last in _BLOCKS:
         block = [chr(code) for code in range(first, last + 1)]
         yield "".join(block[:128])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from apr.engines._language_model import LanguageModel, Run
-from apr.errors import EngineError, InternalError, TemplateError, TokenizerError, UsageError
+from apr.errors import EngineError, TemplateError, TokenizerError, UsageError
 from apr.qa import _adversaries
 from apr.qa._adversaries import Adversary
 from apr.qa._judged import Judged
@@ -17,7 +17,7 @@ _TOKENS = 3
 _BATCH = 8
 _LONG = {"smoke": 160}  # characters of the longest prompts
 _LONG_RELEASE = 2000
-_CANARY = "Name a colour."
+_CANARY = Adversary("a plain question", "Name a colour.")
 _REFUSALS = (UsageError, TemplateError, TokenizerError)
 
 
@@ -31,7 +31,7 @@ def check(judged: Judged) -> Iterator[Finding]:
     """At least 50 prompts through the generation of `apr run`; finite logits, ids of the vocabulary, valid text, no crash."""
     model = judged.language_model
     prompts = _prompts(judged, model)
-    before = _canary(model)
+    before = _alone(model, _CANARY)
     runs: list[tuple[Adversary, Run]] = []
     n_refused = n_failed = 0
     for adversary in prompts:
@@ -51,10 +51,7 @@ def check(judged: Judged) -> Iterator[Finding]:
         else:
             n_failed += 1
             yield finding
-    after = _canary(model)
-    if after != before:
-        message = f"{_CANARY!r} was answered with ids {list(before)}, and after these prompts with {list(after)}"
-        yield Finding("fail", "state-leak", message, {"before": list(before), "after": list(after)})
+    yield from _changed(before, _alone(model, _CANARY))
     measure = {"n_prompts": len(prompts), "n_ran": n_ran, "n_refused": n_refused, "n_failed": n_failed}
     assert len(prompts) >= LEAST_PROMPTS, "the prompts are fewer than the gate promises"
     message = f"{len(prompts)} prompts: {n_ran} ran, {n_refused} were refused with a reason, {n_failed} failed"
@@ -143,16 +140,20 @@ def _looked_at(model: LanguageModel, adversary: Adversary, run: Run | Exception)
 
 
 def _crash(adversary: Adversary, exc: Exception) -> Finding:
-    is_ours = not isinstance(exc, EngineError | InternalError)
-    what = f"{type(exc).__name__}: {exc}" if is_ours else str(exc)
-    return Finding(
-        "fail", "crash", f"{adversary.id}: {what}"[:400], {"prompt": adversary.id, "error": type(exc).__name__}
-    )
+    where = {"prompt": adversary.id, "error": type(exc).__name__}
+    if isinstance(exc, EngineError) and "not finite" in str(exc):  # our own engine looks before it answers
+        return Finding("fail", "not-finite", f"{adversary.id}: {exc}", where)
+    return Finding("fail", "crash", f"{adversary.id}: {type(exc).__name__}: {exc}"[:400], where)
 
 
-def _canary(model: LanguageModel) -> tuple[int, ...]:
-    """The ids of a plain answer, which must not depend on what was asked before."""
-    run = model.run(_CANARY, max_tokens=_TOKENS * 2, at_eos="ignore")
-    for _ in run:
-        pass
-    return tuple(step.token_id for step in run.steps)
+def _changed(before: Run | Exception, after: Run | Exception) -> Iterator[Finding]:
+    """A plain question, asked before and after: the answer must not depend on what else was asked."""
+    if isinstance(before, Exception):
+        yield _crash(_CANARY, before)
+    elif isinstance(after, Exception):
+        yield _crash(_CANARY, after)
+    else:
+        first, second = ([step.token_id for step in run.steps] for run in (before, after))
+        if first != second:
+            message = f"{_CANARY.content!r} was answered with ids {first}, and after these prompts with {second}"
+            yield Finding("fail", "state-leak", message, {"before": first, "after": second})

@@ -53,7 +53,8 @@ def check(judged: Judged) -> Iterator[Finding]:
     n_prompts = n_refused = 0
     forged: set[str] = set()
     for door in _doors(judged, set(ids.values())):
-        for text in [*_alone(written), *_batches(spelled)]:
+        halves = _halves(written) if door.name in ("prompt", "system") else ()
+        for text in [*_alone(written), *halves, *_batches(spelled)]:
             for tried, outcome in _tried(door, text, spelled, set(ids.values())):
                 n_prompts += 1
                 n_refused += outcome is None
@@ -119,12 +120,16 @@ def _doors(judged: Judged, protected: set[int]) -> Iterator[_Door]:
 
 
 def _alone(written: Mapping[str, int]) -> Iterator[str]:
-    """What the template itself writes: by itself, at either end of a text, in halves that its own text may complete."""
+    """What the template itself writes: by itself, doubled, at either end of a text and of a line."""
     yield string.printable  # no character of them may be a token's code
     for token in written:
-        yield from (token, f"{token}x", f"x{token}", f"x\n{token}\n", token * 2)
-        for at in range(1, len(token)):
-            yield from (f"x{token[:at]}", f"{token[at:]}x")
+        yield from (token, token * 2, f"{token}x\n{token}\nx{token}")
+
+
+def _halves(written: Mapping[str, int]) -> Iterator[str]:
+    """What the template writes, cut in two, each half where the template's own text may complete it."""
+    for token in written:
+        yield from (f"{token[at:]}x{token[:at]}" for at in range(1, len(token)))
 
 
 def _batches(spelled: list[str]) -> Iterator[str]:

@@ -124,7 +124,7 @@ def _of_weights_alone(judged: Judged, facts: Mapping[str, Facts]) -> Iterator[Fi
 def _dead_rows(judged: Judged, facts: Mapping[str, Facts]) -> Iterator[Finding]:
     """Tokens that text is made of and whose row of the embedding is zero."""
     try:
-        types = judged.tokenizer_spec.token_types
+        tokens, types = judged.tokenizer_spec.tokens, judged.tokenizer_spec.token_types
     except AprError:  # the gates of the tokenizer say why
         return
     wanted = {TokenType.NORMAL, TokenType.BYTE, TokenType.USER_DEFINED}
@@ -132,6 +132,7 @@ def _dead_rows(judged: Judged, facts: Mapping[str, Facts]) -> Iterator[Finding]:
         if name not in facts or not facts[name].rms:
             continue
         rows = [int(i) for i in facts[name].zero_rows if i < len(types) and types[int(i)] in wanted]
+        rows = [i for i in rows if tokens[i] != f"[PAD{i}]"]  # tokenizer.json has no type for padding
         if rows:
             message = f"{name}: the rows of {len(rows)} tokens that text is made of are zero, the first {rows[0]}"
             yield Finding("fail", "dead", message, {"tensor": name, "rows": rows[:64], "token_id": rows[0]})
@@ -142,7 +143,7 @@ def _out_of_line(judged: Judged, facts: Mapping[str, Facts]) -> Iterator[Finding
     checkpoint, values = judged.checkpoint, judged.tensor_facts
 
     def size(name: str) -> float:
-        return math.log(max(facts[name].rms, 1e-30))
+        return math.log(min(max(facts[name].rms, 1e-30), 1e30))
 
     def zeros(name: str) -> float:
         info = checkpoint.tensors[name].info
