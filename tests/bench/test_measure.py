@@ -184,6 +184,13 @@ def test_disturbed_rounds_and_a_busy_start_are_said(bench: Bench) -> None:
     assert found.speeds[0].busy_rounds == 2
 
 
+def test_faster_than_the_memory_is_doubted(bench: Bench) -> None:
+    settings = measure.Settings((8,), 4, (1,), 6)
+    quick = bench(Stage({"native": 30.0}, bandwidth=iter([1e-6] * 6)), settings=settings)
+    sound = bench(Stage({"native": 30.0}, bandwidth=iter([1e6] * 6)), settings=settings)
+    assert any("faster than the memory" in said for said in quick.warnings) and sound.warnings == ()
+
+
 def test_without_a_bandwidth_there_is_no_share(bench: Bench) -> None:
     found = bench(Stage({"native": 30.0}))
     assert found.bandwidth == () and found.speeds[0].limit_fraction is None

@@ -18,7 +18,16 @@ from apr.bench._contestant import command
 from apr.bench._equality import compared
 from apr.bench._figures import Measured, bandwidth_rows, ratio_rows, speed_rows, start_rows
 from apr.bench._process import Process
-from apr.bench._report import EXIT_CODES, Agreement, BenchEngine, BenchModel, BenchReport, GreedyCheck, Verdict
+from apr.bench._report import (
+    EXIT_CODES,
+    Agreement,
+    BenchEngine,
+    BenchModel,
+    BenchReport,
+    GreedyCheck,
+    SpeedRow,
+    Verdict,
+)
 from apr.bench._rounds import Rounds, Segment, interleaved
 from apr.engines._base import Activations
 from apr.engines._language_model import default_threads
@@ -26,6 +35,7 @@ from apr.engines._subject import OWN_ENGINE, Address, Subject, parse
 from apr.errors import UsageError
 from apr.hub import digest
 
+_OVER_LIMIT = 1.05  # kernels reach 1.03 of a plain read on a quiet machine: benchmarks/bench_kernels.py
 PAUSE_S = 0.1  # after each segment: spinning worker threads of the last contestant go to sleep
 Tell = Callable[[str, float], None]
 
@@ -103,6 +113,7 @@ def bench(reference: str, *, vs: Sequence[str] = (), settings: Settings | None =
             measured = []
     is_wrong = address.engine in refused or not all(check.is_same for check in greedy)
     verdict: Verdict = "wrong" if is_wrong else "not_comparable" if refused else "measured"
+    speeds = speed_rows(measured, model.bytes_per_token, settings.new_tokens)
     return BenchReport(
         model=model,
         machine=here,
@@ -113,9 +124,9 @@ def bench(reference: str, *, vs: Sequence[str] = (), settings: Settings | None =
         refused=refused,
         bandwidth=bandwidth_rows(measured),
         starts=start_rows(measured),
-        speeds=speed_rows(measured, model.bytes_per_token, settings.new_tokens),
+        speeds=speeds,
         ratios=ratio_rows(measured, address.engine),
-        warnings=tuple(_warnings(here, model, measured, settings)),
+        warnings=tuple(_warnings(here, model, measured, speeds, settings)),
         verdict=verdict,
         seconds=time.perf_counter() - started,
         exit_code=EXIT_CODES[verdict],
@@ -256,7 +267,11 @@ def _check(contest: _Contest, engine: str, length: int, token_ids: Sequence[int]
 
 
 def _warnings(
-    here: _machine.Machine, model: BenchModel, measured: Sequence[Measured], settings: Settings
+    here: _machine.Machine,
+    model: BenchModel,
+    measured: Sequence[Measured],
+    speeds: Sequence[SpeedRow],
+    settings: Settings,
 ) -> Iterator[str]:
     if _machine.is_busy(here.others_cores):
         yield f"the machine is busy: others keep {here.others_cores:.1f} of {here.cores} cores; these are no figures to quote"
@@ -266,6 +281,8 @@ def _warnings(
         yield f"{n_busy} of {n_all} timed runs were disturbed by other processes"
     if model.bytes_per_token < here.l3_bytes:
         yield "the weights would fit the last-level cache, so the fraction of the memory limit is no bound"
+    elif any(row.limit_fraction is not None and row.limit_fraction.median > _OVER_LIMIT for row in speeds):
+        yield "an engine seems faster than the memory: the reads before its rounds were disturbed more than the rounds"
     if settings.repeats < 6:
         yield f"{settings.repeats} rounds give no 95 % interval; --repeats 6 does"
     if any(bandwidth is None for part in measured for bandwidth in part.bandwidth()):
