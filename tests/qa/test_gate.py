@@ -137,12 +137,24 @@ def test_an_interruption_is_not_swallowed(run_gates: Any) -> None:
 def test_every_gate_of_the_folder_declares_itself() -> None:
     names = _folder.names("apr.qa.gates")
     assert names == [
+        "adversarial-prompts",
         "chat-template",
+        "degeneration",
+        "determinism",
         "file-structure",
+        "format-parity",
+        "golden-output",
+        "long-context",
+        "metadata-plausible",
+        "python-syntax",
+        "regression",
+        "special-token-injection",
+        "stop-tokens",
         "tensor-contract",
         "tensor-density",
         "tensor-finite",
         "throughput",
+        "tokenizer-roundtrip",
         "vocabulary",
     ]
     for name in names:

@@ -1,13 +1,11 @@
-"""Every code of every gate: a model with that defect planted, and healthy models that raise no alarm."""
+"""The gates of the container and of the values: each code planted; and healthy models that no gate of a file complains of."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
@@ -17,53 +15,8 @@ import tiny
 from apr.formats._base import Warned
 from apr.qa import gate
 from apr.qa._judged import Judged
-from apr.qa.gate import GateResult, Report
 from apr.qa.gates import file_structure
-from apr.tokenizer.spec import TokenizerSpec, TokenType
-
-Q = "model.layers.0.self_attn.q_proj.weight"
-UP = "model.layers.1.mlp.up_proj.weight"
-
-
-def judged(path: Path) -> Report:
-    with Judged(path) as subject:
-        return gate.run("file", subject)
-
-
-def named(report: Report) -> dict[str, GateResult]:
-    return {result.id: result for result in report.gates}
-
-
-def codes(result: GateResult) -> set[tuple[str, str]]:
-    """Status and code of every finding that is not a pass."""
-    return {(f.status, f.code) for f in result.findings if f.status != "pass"}
-
-
-def only(report: Report, name: str) -> GateResult:
-    """The one gate that raised an alarm; no other may."""
-    assert {r.id for r in report.gates if r.status != "pass"} == {name}, [(r.id, r.message) for r in report.gates]
-    return named(report)[name]
-
-
-def altered(
-    folder: Path, file_format: str, changes: dict[str, Any], *, model_type: str = "llama", **config: Any
-) -> Path:
-    """A tiny model whose weights `changes` replaces; None drops one."""
-    made = tiny.config(model_type, **config)
-    weights = {k: v for k, v in (tiny.tensors(made) | changes).items() if v is not None}
-    return tiny.write(folder, file_format, made, weights)
-
-
-def weights_of(model_type: str = "llama", **config: Any) -> dict[str, np.ndarray]:
-    return tiny.tensors(tiny.config(model_type, **config))
-
-
-def patched(path: Path, offset: int, content: bytes) -> Path:
-    whole = bytearray(path.read_bytes())
-    whole[offset : offset + len(content)] = content
-    path.write_bytes(whole)
-    return path
-
+from judged_models import UP, altered, codes, judged, named, one, only, patched, weights_of
 
 # ---- healthy models
 
@@ -72,8 +25,8 @@ def patched(path: Path, offset: int, content: bytes) -> Path:
 @pytest.mark.parametrize("file_format", tiny.FORMATS)
 def test_a_healthy_model_passes_every_gate(model_type: str, file_format: str, tmp_path: Path) -> None:
     report = judged(tiny.write(tmp_path, file_format, tiny.config(model_type)))
-    assert {(r.id, r.status) for r in report.gates if r.status != "pass"} == set()
-    assert (report.verdict, report.exit_code, report.counts["pass"]) == ("pass", 0, 6)
+    assert {(r.id, r.message) for r in report.gates if r.status != "pass"} == set()
+    assert (report.verdict, report.exit_code) == ("pass", 0) and report.counts["pass"] == len(report.gates) >= 10
 
 
 @pytest.mark.parametrize("codec", ["f16", "q8_0"])
@@ -197,12 +150,10 @@ def test_an_encoding_without_a_codec_is_undecided(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.79, 0.81, 1.0])
 def test_a_matrix_of_zeros_is_found(share: float, tmp_path: Path) -> None:
     values = weights_of()[UP].copy()
-    values.reshape(-1)[: round(share * values.size)] = 0
-    report = judged(altered(tmp_path, "gguf", {UP: values}))
-    if share < 0.8:
-        assert report.verdict == "pass"
-    else:
-        assert codes(only(report, "tensor_density")) == {("fail", "zeros")}
+    scattered = np.random.default_rng(0).permutation(values.size)[: round(share * values.size)]
+    values.reshape(-1)[scattered] = 0
+    result = one(altered(tmp_path, "gguf", {UP: values}), "tensor_density")
+    assert codes(result) == (set() if share < 0.8 else {("fail", "zeros")})
 
 
 @pytest.mark.parametrize("name", ["model.embed_tokens.weight", "lm_head.weight"])
@@ -210,7 +161,7 @@ def test_a_matrix_of_zeros_is_found(share: float, tmp_path: Path) -> None:
 def test_a_vocabulary_table_may_hold_fewer_zeros(file_format: str, name: str, tmp_path: Path) -> None:
     values = weights_of()[name].copy()
     values[:170] = 0  # 53 %
-    assert codes(only(judged(altered(tmp_path, file_format, {name: values})), "tensor_density")) == {("fail", "zeros")}
+    assert codes(one(altered(tmp_path, file_format, {name: values}), "tensor_density")) == {("fail", "zeros")}
 
 
 @pytest.mark.parametrize("file_format", tiny.FORMATS)
@@ -233,168 +184,3 @@ def test_biases_of_zero_and_norms_of_one_are_healthy(file_format: str, tmp_path:
     changes = {name: np.zeros_like(w) for name, w in weights_of("qwen2").items() if name.endswith(".bias")}
     changes["model.norm.weight"] = np.ones(64, dtype=np.float32)
     assert judged(altered(tmp_path, file_format, changes, model_type="qwen2")).verdict == "pass"
-
-
-# ---- tensor_contract
-
-
-@pytest.mark.parametrize("file_format", tiny.FORMATS)
-def test_a_missing_bias_is_found(file_format: str, tmp_path: Path) -> None:
-    lost = "model.layers.1.self_attn.k_proj.bias"
-    result = only(judged(altered(tmp_path, file_format, {lost: None}, model_type="qwen2")), "tensor_contract")
-    assert codes(result) == {("fail", "missing")} and result.findings[0].where == {"tensor": lost}
-
-
-@pytest.mark.parametrize("file_format", tiny.FORMATS)
-def test_a_transposed_matrix_is_found(file_format: str, tmp_path: Path) -> None:
-    result = only(judged(altered(tmp_path, file_format, {UP: weights_of()[UP].T.copy()})), "tensor_contract")
-    assert codes(result) == {("fail", "shape")} and "[64, 96], the configuration says [96, 64]" in result.message
-
-
-@pytest.mark.parametrize("file_format", ["safetensors", "apr"])
-def test_a_stranger_is_found(file_format: str, tmp_path: Path) -> None:
-    changes = {"model.layers.2.mlp.up_proj.weight": weights_of()[UP]}
-    assert codes(only(judged(altered(tmp_path, file_format, changes)), "tensor_contract")) == {("fail", "stranger")}
-
-
-def test_a_buffer_that_every_reader_computes_anew_is_no_stranger(tmp_path: Path) -> None:
-    changes = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, dtype=np.float32)}
-    report = judged(altered(tmp_path, "safetensors", changes))
-    assert report.verdict == "pass"
-    assert "ignored" in {f.code for f in named(report)["tensor_contract"].findings}
-
-
-@pytest.mark.parametrize("file_format", ["safetensors", "apr"])
-def test_a_bias_that_the_configuration_does_without_is_found(file_format: str, tmp_path: Path) -> None:
-    changes = {"model.layers.0.self_attn.q_proj.bias": np.linspace(-1, 1, 64, dtype=np.float32)}
-    assert codes(only(judged(altered(tmp_path, file_format, changes)), "tensor_contract")) == {("fail", "unexpected")}
-
-
-def test_a_tied_head_may_only_be_a_copy(tmp_path: Path) -> None:
-    embedding = weights_of(tie_word_embeddings=True)["model.embed_tokens.weight"]
-    changes = {"copy": embedding, "other": embedding + np.float32(0.01), "short": embedding[:100]}
-    found = {}
-    for name, head in changes.items():
-        report = judged(altered(tmp_path / name, "safetensors", {"lm_head.weight": head}, tie_word_embeddings=True))
-        found[name] = {(f.status, f.code) for f in named(report)["tensor_contract"].findings if f.code != "census"}
-    assert found == {
-        "copy": {("pass", "tied-copy")},
-        "other": {("fail", "unexpected")},
-        "short": {("fail", "unexpected")},
-    }
-
-
-def test_a_tied_head_in_another_encoding_is_undecided(tmp_path: Path) -> None:
-    from safetensors.numpy import load_file, save_file
-
-    folder = altered(tmp_path, "safetensors", {}, tie_word_embeddings=True)
-    weights = load_file(folder / "model.safetensors")
-    head = weights["model.embed_tokens.weight"].astype(np.float16)
-    save_file(weights | {"lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
-    assert codes(only(judged(folder), "tensor_contract")) == {("undecided", "tied-recoded")}
-
-
-def test_an_architecture_that_we_do_not_run_is_undecided_and_its_values_are_still_judged(tmp_path: Path) -> None:
-    path = tmp_path / "m.gguf"
-    writer = gguf.GGUFWriter(path, "mamba")
-    writer.add_tensor("x.weight", np.full((3, 4), np.nan, dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    results = named(judged(path))
-    assert codes(results["tensor_contract"]) == {("undecided", "unsupported-error")}
-    assert codes(results["tensor_finite"]) == {("fail", "non-finite")}
-
-
-# ---- vocabulary
-
-
-@pytest.fixture
-def write_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """A tiny model with another tokenizer."""
-
-    def write(file_format: str, spec: TokenizerSpec) -> Path:
-        monkeypatch.setattr(tiny, "spec", lambda *, vocab_size: spec)
-        return tiny.write(tmp_path / file_format, file_format)
-
-    return write
-
-
-@pytest.mark.parametrize("file_format", ["gguf", "apr"])
-def test_more_tokens_than_rows_are_found(file_format: str, write_with: Any) -> None:
-    result = only(judged(write_with(file_format, tiny.spec(vocab_size=330))), "vocabulary")
-    assert codes(result) == {("fail", "too-many-tokens")} and "330 tokens for 320 rows" in result.message
-
-
-@pytest.mark.parametrize("file_format", ["gguf", "apr"])
-def test_a_padded_vocabulary_is_healthy_and_told(file_format: str, write_with: Any) -> None:
-    report = judged(write_with(file_format, tiny.spec(vocab_size=300)))
-    assert report.verdict == "pass"
-    assert "padded" in {f.code for f in named(report)["vocabulary"].findings}
-
-
-@pytest.mark.parametrize("file_format", tiny.FORMATS)
-def test_no_end_of_text_is_found(file_format: str, write_with: Any) -> None:
-    spec = tiny.spec()
-    tokens = [re.sub(r"^<\|(.*)\|>$", r"<|my \1|>", token) for token in spec.tokens]
-    silent = dataclasses.replace(spec, tokens=tokens, eos_token_id=None, stop_token_ids=(), pad_token_id=None)
-    assert ("fail", "no-stop") in codes(named(judged(write_with(file_format, silent)))["vocabulary"])
-
-
-@pytest.mark.parametrize("file_format", tiny.FORMATS)
-def test_an_ordinary_token_as_end_of_text_is_found(file_format: str, write_with: Any) -> None:
-    spec = dataclasses.replace(tiny.spec(), eos_token_id=65, stop_token_ids=(65,))
-    assert spec.token_types[65] == TokenType.NORMAL
-    result = only(judged(write_with(file_format, spec)), "vocabulary")
-    assert codes(result) == {("fail", "ordinary-special")}
-    assert result.findings[0].where == {"key": "eos_token_id", "token_id": 65}
-
-
-def test_a_missing_tokenizer_is_a_failure_of_its_gates_alone(tmp_path: Path) -> None:
-    folder = tiny.write(tmp_path, "safetensors")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).unlink(missing_ok=True)
-    results = named(judged(folder))
-    assert results["vocabulary"].status == "fail" and results["tensor_contract"].status == "pass"
-
-
-# ---- chat_template
-
-TEMPLATES: dict[str, tuple[str | None, set[tuple[str, str]]]] = {
-    "no template": (None, {("skip", "none")}),
-    "drops the message": ("<|im_start|>{% if add_generation_prompt %}x{% endif %}", {("fail", "message-lost")}),
-    "last message only": (
-        "{{ messages[-1]['content'] }}{% if add_generation_prompt %}\nA:{% endif %}",
-        {("fail", "message-lost")},
-    ),
-    "hostile": (
-        tiny.CHATML + "{% if false %}{{ ''.__class__.__mro__ }}{% endif %}",
-        {("fail", "suspicious")},
-    ),
-    "no generation prompt": (
-        tiny.CHATML.split("{% if add_generation_prompt")[0],
-        {("undecided", "no-generation-prompt")},
-    ),
-    "refuses": ("{{ raise_exception('no') }}", {("fail", "template-error")}),
-    "not Jinja": ("{% for %}", {("fail", "suspicious"), ("fail", "template-error")}),
-    "answers follow at once": (
-        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
-        set(),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-@pytest.mark.parametrize("file_format", ["gguf", "safetensors"])
-def test_each_defect_of_a_template_has_its_code(name: str, file_format: str, write_with: Any) -> None:
-    source, expected = TEMPLATES[name]
-    path = write_with(file_format, dataclasses.replace(tiny.spec(), chat_template=source))
-    report = judged(path)
-    assert codes(named(report)["chat_template"]) == expected
-    assert {r.id for r in report.gates if r.status != "pass"} <= {"chat_template"}
-
-
-def test_a_skipped_gate_does_not_make_a_model_fail_and_is_counted(write_with: Any) -> None:
-    report = judged(write_with("gguf", dataclasses.replace(tiny.spec(), chat_template=None)))
-    assert (report.verdict, report.counts["skip"], report.counts["pass"]) == ("pass", 1, 5)
