@@ -18,8 +18,7 @@ from apr.evals._asking import round_robin, seed_of
 from apr.evals._options import Options
 from apr.evals._report import EvalReport
 from apr.evals._self_test import SelfTest, canonical_answer
-from evals.problems import PROBLEMS, TOTAL
-
+from eval_problems import PROBLEMS, TOTAL
 
 SELF_TEST = _self_test.run
 

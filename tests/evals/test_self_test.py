@@ -11,7 +11,7 @@ from apr.errors import ChecksumError, EngineError
 from apr.evals import _extraction, _problems, _sandbox, _self_test, humaneval
 from apr.evals._options import Options
 from apr.evals._sandbox import Verdict
-from evals.problems import DECODE, PROBLEMS, TOTAL
+from eval_problems import DECODE, PROBLEMS, TOTAL
 
 OPTIONS = Options(model="none", timeout_s=30.0)
 JUDGES = {regime: humaneval._judge(regime, OPTIONS) for regime in OPTIONS.regimes}

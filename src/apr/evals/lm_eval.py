@@ -102,27 +102,9 @@ def model_class() -> Any:
     class Apr(TemplateLM):  # type: ignore[misc]
         """Our engine behind lm-evaluation-harness."""
 
-        def __init__(
-            self,
-            pretrained: str | None = None,
-            *,
-            model: LanguageModel | None = None,
-            threads: int | str | None = None,
-            exact: bool | str = False,
-            batch_size: int | str = 8,
-            max_gen_toks: int | str = _DEFAULT_MAX_TOKENS,
-            seed: int = 0,
-            **others: Any,  # device, max_batch_size …: what that program passes to every model
-        ) -> None:
+        def __init__(self, pretrained: str | None = None, **given: Any) -> None:
             super().__init__()
-            if model is None and pretrained is None:
-                raise UsageError("--model apr needs --model_args pretrained=MODEL")
-            self.answering = _Answering(
-                model if model is not None else _loaded(str(pretrained), threads=threads, exact=exact),
-                batch_size=int(batch_size) if str(batch_size).isdigit() else 8,
-                max_tokens=int(max_gen_toks),
-                seed=seed,
-            )
+            self.answering = _answering(pretrained, **given)
 
         @property
         def eot_token_id(self) -> int:
@@ -155,6 +137,26 @@ def model_class() -> Any:
         from lm_eval.api.registry import get_model
 
         return get_model("apr")
+
+
+def _answering(
+    pretrained: str | None,
+    *,
+    model: LanguageModel | None = None,
+    threads: int | str | None = None,
+    exact: bool | str = False,
+    batch_size: int | str = 8,
+    max_gen_toks: int | str = _DEFAULT_MAX_TOKENS,
+    seed: int = 0,
+    **others: Any,  # device, max_batch_size …: what the harness passes to every model
+) -> _Answering:
+    """From what the harness gives a model; numbers may come as text."""
+    if model is None:
+        if pretrained is None:
+            raise UsageError("--model apr needs --model_args pretrained=MODEL")
+        model = _loaded(str(pretrained), threads=threads, exact=exact)
+    size = int(batch_size) if str(batch_size).isdigit() else 8  # "auto"
+    return _Answering(model, batch_size=size, max_tokens=int(max_gen_toks), seed=seed)
 
 
 class _Answering:
