@@ -196,6 +196,7 @@ def test_a_question_that_nobody_answers_is_an_error(options: Options, monkeypatc
 
 
 @pytest.mark.real
+@pytest.mark.timeout(900)  # on a machine that does other things too
 def test_eight_real_problems_end_to_end(real_model: Callable[[str], Path], tmp_path: Path) -> None:
     model = real_model("qwen2.5-coder:0.5b")
     report = humaneval.run(
