@@ -1,18 +1,17 @@
-"""Verdicts of gates as text, as a page, and as JUnit."""
+"""Verdicts of gates as text and as a page."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 import gate_samples as samples
 from apr.qa.gate import Report
-from apr.reports import _gates, html, junit
+from apr.reports import _gates, html
 from apr.reports.json import plain
 from browser import light_colours, needs_browser, screenshot
 
@@ -57,29 +56,6 @@ def test_the_page_says_what_blocks_what_warns_and_what_was_not_tested() -> None:
     )
     assert "Not fit for release" in source and "zero &lt;b&gt;" in source and "\u202e" not in source
     assert "What blocks" not in html.page(samples.healthy())
-
-
-def test_junit_counts_what_is_there() -> None:
-    suite = ElementTree.fromstring(junit.document(samples.broken()))
-    counted = {name: int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")}
-    assert counted == {"tests": 6, "failures": 1, "errors": 2, "skipped": 1}
-    outcomes = {case.attrib["name"]: [child.tag for child in case] for case in suite.iter("testcase")}
-    assert outcomes == {
-        "file_structure": [],
-        "tensor_contract": ["failure"],
-        "determinism": ["error"],
-        "throughput": ["error"],
-        "regression": ["system-out"],
-        "format_parity": ["skipped"],
-    }
-    for tag, name in (("failure", "failures"), ("error", "errors"), ("skipped", "skipped")):
-        assert len(list(suite.iter(tag))) == counted[name]
-
-
-def test_a_run_that_tested_too_little_is_not_green_in_junit() -> None:
-    suite = ElementTree.fromstring(junit.document(samples.short()))
-    assert suite.attrib["errors"] == "1" and suite.find(".//error").attrib["type"] == "undecided"  # type: ignore[union-attr]
-    assert ElementTree.fromstring(junit.document(samples.healthy())).attrib["errors"] == "0"
 
 
 @needs_browser
