@@ -13,13 +13,12 @@ import base64
 import calendar
 import itertools
 import json
+import pydoc_data.topics
 import random
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import pydoc_data.topics
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = Path(__file__).parent / "fixtures" / "degenerate_outputs.json"
@@ -118,8 +117,8 @@ _VERSES = (
     "The wheels on the bus go round and round,\nRound and round, round and round.\n"
     "The wheels on the bus go round and round,\nAll through the town.\n",
 )
-_NAMES = "Ada Ben Cleo Dan Eve Finn Gro Hans Ida Jon Kai Lea Mia Nils Ole Pia".split()
-_WORDS = "wind water bread ship apple seven net road snow keeper book hour sand light honey market shore train".split()
+_NAMES = ["Ada", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gro", "Hans", "Ida", "Jon", "Kai", "Lea", "Mia", "Nils", "Ole", "Pia"]  # fmt: skip
+_WORDS = ["wind", "water", "bread", "ship", "apple", "seven", "net", "road", "snow", "keeper", "book", "hour", "sand", "light", "honey", "market", "shore", "train"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -207,8 +206,14 @@ def _table(draw: random.Random) -> Iterator[Sample]:
         columns, rows = draw.randint(2, 6), draw.randint(4, 18)
         same = draw.random() < 0.3
         head = "| " + " | ".join(draw.sample(_WORDS, columns)) + " |\n|" + " --- |" * columns + "\n"
-        cell = lambda: "0" if same else str(draw.randint(0, 99))  # noqa: E731 - one cell
-        body = "".join("| " + " | ".join([draw.choice(_NAMES), *(cell() for _ in range(columns - 1))]) + " |\n" for _ in range(rows))
+        body = "".join(
+            "| "
+            + " | ".join(
+                [draw.choice(_NAMES), *("0" if same else str(draw.randint(0, 99)) for _ in range(columns - 1))]
+            )
+            + " |\n"
+            for _ in range(rows)
+        )
         yield Sample("table", f"{_sentences(draw, 1)}\n\n{head}{body}")
 
 
@@ -231,7 +236,9 @@ def _numbers(draw: random.Random) -> Iterator[Sample]:
         lambda: str(10 ** draw.randint(20, 40)) + " is a large number.",
         lambda: " ".join(f"{draw.random():.4f}" for _ in range(60)),
         lambda: "\n".join(" ".join(str(int(i == j)) for j in range(12)) for i in range(12)),
-        lambda: "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798",
+        lambda: (
+            "3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798"
+        ),
         lambda: "\n".join(f"{a} × {b} = {a * b}" for a in range(1, 8) for b in range(1, 8)),
     ]
     while True:
@@ -241,7 +248,8 @@ def _numbers(draw: random.Random) -> Iterator[Sample]:
 def _data(draw: random.Random) -> Iterator[Sample]:
     while True:
         rows = [
-            {"id": i, "name": draw.choice(_NAMES), "ok": True, "tags": [], "note": None} for i in range(draw.randint(3, 20))
+            {"id": i, "name": draw.choice(_NAMES), "ok": True, "tags": [], "note": None}
+            for i in range(draw.randint(3, 20))
         ]
         yield Sample("json", json.dumps(rows, indent=draw.choice([None, 2])))
 
@@ -250,13 +258,16 @@ def _csv(draw: random.Random) -> Iterator[Sample]:
     while True:
         fill = draw.choice(["0,0,0,0", "NA,NA,NA,NA", ",,,,", "1,2,3,4"])
         yield Sample(
-            "csv", "day,name,a,b,c,d\n" + "".join(f"{i},{draw.choice(_NAMES)},{fill}\n" for i in range(draw.randint(5, 40)))
+            "csv",
+            "day,name,a,b,c,d\n" + "".join(f"{i},{draw.choice(_NAMES)},{fill}\n" for i in range(draw.randint(5, 40))),
         )
 
 
 def _dump(draw: random.Random) -> Iterator[Sample]:
     while True:
-        raw = bytes(draw.choices(range(256), k=120)) + bytes(draw.randint(0, 60)) + bytes(draw.choices(range(256), k=120))
+        raw = (
+            bytes(draw.choices(range(256), k=120)) + bytes(draw.randint(0, 60)) + bytes(draw.choices(range(256), k=120))
+        )
         hexed = "\n".join(f"{i:08x}  " + " ".join(f"{byte:02x}" for byte in raw[i : i + 16]) for i in range(0, 160, 16))
         arrays = "{" + ", ".join(f"0x{byte:02x}" for byte in raw[90:190]) + "}"
         yield Sample("dump", draw.choice([base64.b64encode(raw).decode(), hexed, repr(raw[80:200]), raw.hex(), arrays]))
@@ -315,12 +326,17 @@ def _indented(draw: random.Random) -> Iterator[Sample]:
     while True:
         deep = "".join(" " * 4 * level + f"if {draw.choice(_WORDS)}:\n" for level in range(1, 12))
         blank = "\n" * draw.randint(2, 12)
-        yield Sample("indented", f"{draw.choice(_WORDS)}:{' ' * draw.randint(12, 60)}{draw.choice(_WORDS)}\n{blank}{deep}")
+        yield Sample(
+            "indented", f"{draw.choice(_WORDS)}:{' ' * draw.randint(12, 60)}{draw.choice(_WORDS)}\n{blank}{deep}"
+        )
 
 
 def _config(draw: random.Random) -> Iterator[Sample]:
     while True:
-        lines = [f"{a}.{b} = {draw.choice(['true', 'false', '0', 'null'])}\n" for a, b in zip(draw.sample(_WORDS, 12), draw.sample(_WORDS, 12), strict=True)]
+        lines = [
+            f"{a}.{b} = {draw.choice(['true', 'false', '0', 'null'])}\n"
+            for a, b in zip(draw.sample(_WORDS, 12), draw.sample(_WORDS, 12), strict=True)
+        ]
         html = "<table>\n" + "<tr><td>0</td><td>0</td></tr>\n" * draw.randint(3, 5) + "</table>\n"
         yield Sample("config", draw.choice(["".join(lines), html, "    </div>\n  </div>\n</div>\n" * 2]))
 
@@ -329,7 +345,9 @@ def _mathematics(draw: random.Random) -> Iterator[Sample]:
     while True:
         letters = draw.sample("αβγδεζηθλμπρστφχψω", 4)
         terms = " + ".join(f"{c}_{i} x^{i}" for c, i in zip(letters, range(4), strict=True))
-        yield Sample("mathematics", f"Let f(x) = {terms}, where {', '.join(letters)} are real numbers. {_sentences(draw, 2)}")
+        yield Sample(
+            "mathematics", f"Let f(x) = {terms}, where {', '.join(letters)} are real numbers. {_sentences(draw, 2)}"
+        )
 
 
 def _list(draw: random.Random) -> Iterator[Sample]:
@@ -362,8 +380,9 @@ def degenerate(n: int, *, seed: int = 0) -> list[Sample]:
 
 def recorded() -> Iterator[Sample]:
     """Outputs of the two real models after a defect was planted in them, as they were."""
-    for entry in json.loads(RECORDED.read_text(encoding="utf-8")) if RECORDED.exists() else []:
-        yield Sample("recorded", entry["text"], entry["prompt"], tuple(entry["ids"]), tuple(entry["pieces"]))
+    for entry in json.loads(RECORDED.read_text(encoding="utf-8")):
+        pieces = tuple(entry["pieces"])
+        yield Sample("recorded", "".join(pieces), entry["prompt"], tuple(entry["ids"]), pieces)
 
 
 def _lead(draw: random.Random) -> str:
@@ -399,7 +418,9 @@ def _line_loop(draw: random.Random) -> Iterator[Sample]:
 def _code_loop(draw: random.Random) -> Iterator[Sample]:
     while True:
         word = draw.choice(_WORDS)
-        line = draw.choice([f"    return {word}\n", f"print({word!r})\n", f"    {word} = {word}.next()\n", f"import {word}\n"])
+        line = draw.choice(
+            [f"    return {word}\n", f"print({word!r})\n", f"    {word} = {word}.next()\n", f"import {word}\n"]
+        )
         yield Sample("code loop", f"def {word}(x):\n" + line * draw.randint(8, 20))
 
 
@@ -433,7 +454,11 @@ def _drift(draw: random.Random) -> Iterator[Sample]:
 
 def _mixed(draw: random.Random) -> Iterator[Sample]:
     while True:
-        words = [word for language in ("russian", "arabic", "thai", "greek") for word in _sentences(draw, 1, language).split()]
+        words = [
+            word
+            for language in ("russian", "arabic", "thai", "greek")
+            for word in _sentences(draw, 1, language).split()
+        ]
         pieces = draw.choices([*words, *_WORDS], k=40)
         yield Sample("mixed scripts", "".join(pieces), "What is the time?")
 

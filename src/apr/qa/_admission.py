@@ -17,6 +17,8 @@ from apr.models._decoder import Span, Tap
 from apr.parity import _floor
 from apr.qa._judged import Judged
 
+# rounding drawn anew goes beyond three root mean squares once in some hundred steps
+_TIMES = 3.0
 _BLOCK = 32  # values under one scale of our 8-bit activations
 _LEVELS = 127.0
 # what linear layers take in
@@ -27,8 +29,7 @@ _PRODUCT_INPUTS = ("attn_norm", "attn", "ffn_norm", "ffn_swiglu", "final_norm")
 class Floor:
     """How much rounding moves the distance between the two most likely tokens.
 
-    rms:      root mean square over the steps, logits; n_steps: how many were looked at
-    needed:   what the margin of a deciding step must exceed
+    rms:  root mean square over the steps, logits; n_steps: how many were looked at
     """
 
     rms: float
@@ -36,8 +37,8 @@ class Floor:
 
     @property
     def needed(self) -> float:
-        """Rounding drawn anew stays within this, as `parity` allows it."""
-        return _floor.SPREAD * self.rms
+        """What the margin of a deciding step must exceed, logits."""
+        return _TIMES * self.rms
 
 
 def floor(judged: Judged, runs: Sequence[Run], *, seed: int) -> Floor | None:

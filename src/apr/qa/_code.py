@@ -9,8 +9,20 @@ import warnings
 from apr.qa._judged import Judged
 
 # metadata that names a model; `tags` and `base_model` are as the hub has them
-_KEYS = ("general.name", "general.basename", "general.finetune", "general.tags", "name", "_name_or_path", "tags", "model_name")
-_NAME = re.compile(r"(?<![a-z])(?:\w*coder|code|\w*codellama|codegen\w*|codegemma|codestral|devstral)(?![a-z])", re.IGNORECASE)
+_KEYS = (
+    "general.name",
+    "general.basename",
+    "general.finetune",
+    "general.tags",
+    "name",
+    "_name_or_path",
+    "tags",
+    "model_name",
+)
+# a word of a name; an encoder is no coder
+_NAME = re.compile(
+    r"(?!\w*(?:en|de)coder)(?:\w*coder|code|code(?:llama|gen|gemma|qwen|stral)|devstral)\d*", re.IGNORECASE
+)
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 
 
@@ -19,11 +31,17 @@ def named_as_code(judged: Judged) -> str | None:
     metadata = {**judged.file.metadata, **judged.file.documents.get("config.json", {})}
     for key in _KEYS:
         value = metadata.get(key)
-        texts = [value] if isinstance(value, str) else [str(one) for one in value] if isinstance(value, list | tuple) else []
+        texts = (
+            [value]
+            if isinstance(value, str)
+            else [str(one) for one in value]
+            if isinstance(value, list | tuple)
+            else []
+        )
         for text in texts:
             if _is_code(text):
                 return f"{key} is {text!r}"
-    for text in (judged.path.name, judged.model.name):
+    for text in (judged.path.name, judged.model.name.rpartition("/")[2]):
         if _is_code(text):
             return f"the model is called {text!r}"
     return None
@@ -55,7 +73,7 @@ def fenced(text: str) -> str:
 
 
 def _is_code(name: str) -> bool:
-    return any(_NAME.search(part) for part in re.split(r"[^A-Za-z0-9]+", name))
+    return any(_NAME.fullmatch(part) for part in re.split(r"[^A-Za-z0-9]+", name))
 
 
 def _does_something(tree: ast.Module, function: str) -> bool:

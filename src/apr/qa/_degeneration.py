@@ -145,7 +145,9 @@ def periodic(codes: np.ndarray) -> Iterator[tuple[int, int, int]]:
     codes:  integers [n]. A stretch is given under its smallest period only.
     """
     n = len(codes)
-    covered = np.zeros(n + 1, dtype=np.int64)  # under a smaller period: one past the end of the stretch that begins here
+    covered = np.zeros(
+        n + 1, dtype=np.int64
+    )  # under a smaller period: one past the end of the stretch that begins here
     for period in range(1, min(n // _LEAST_COPIES, _MAX_PERIOD) + 1):
         same = codes[period:] == codes[:-period]
         if np.count_nonzero(same) < (_LEAST_COPIES - 1) * period:

@@ -13,8 +13,24 @@ from typing import Literal
 
 Grade = Literal[1, 2, 3]
 
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_NUMBER = re.compile(r"(?<![\w.,])-?\d+(?:[.,]\d+)*(?![\w]|[.,]\d)|\b(?:" + "|".join(_NUMBER_WORDS) + r")\b", re.IGNORECASE)
+_NUMBER_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+_NUMBER = re.compile(
+    r"(?<![\w.,])-?\d+(?:[.,]\d+)*(?![\w]|[.,]\d)|\b(?:" + "|".join(_NUMBER_WORDS) + r")\b", re.IGNORECASE
+)
 _NEGATED = re.compile(r"(?:\bnot|n't|\bnever|\bno)\s+(?:\w+\s+)?$", re.IGNORECASE)
 # a reasoning model thinks aloud first
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
@@ -90,6 +106,7 @@ GOLDEN: tuple[Golden, ...] = (
     _chat("repeat", 1, "Repeat this word: banana", "banana"),
     _chat("boils", 2, "At what temperature in Celsius does water boil?", "100", "100.00"),
     _chat("sky", 2, "What color is the sky on a clear day?", "blue", rivals=("green", "red", "gray", "black")),
+    _chat("function", 2, "Write a Python function that adds two numbers.", "def"),
     _chat("name", 2, "My name is Annelise. What is my name?", "Annelise"),
     _chat("legs", 3, "How many legs does a spider have?", "8", "eight"),
     _chat("grass", 3, "Name the color of grass.", "green", rivals=("blue", "red", "yellow")),

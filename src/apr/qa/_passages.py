@@ -41,10 +41,10 @@ PROSE = (
     "lighthouses. A machine reports what it was built to report. Everything else is found by someone who happens to look."
 )
 
-_MONTHS = "January March April May June July August September October November".split()
-_SHIPS = "Annelise Borealis Catarina Dagny Fortuna Gudrun Halcyon Ingrid Juno Linnea Marlin Ottilie Petrel Solveig".split()
-_PORTS = "Bergen Cork Danzig Faro Genoa Hull Kiel Lisbon Narvik Oporto Palermo Riga Split Tunis Vigo".split()
-_CARGOES = "herring timber salt coal oranges iron wool tea glass barley cork tar copper wine slate".split()
+_MONTHS = ["January", "March", "April", "May", "June", "July", "August", "September", "October", "November"]  # fmt: skip
+_SHIPS = ["Annelise", "Borealis", "Catarina", "Dagny", "Fortuna", "Gudrun", "Halcyon", "Ingrid", "Juno", "Linnea", "Marlin", "Ottilie", "Petrel", "Solveig"]  # fmt: skip
+_PORTS = ["Bergen", "Cork", "Danzig", "Faro", "Genoa", "Hull", "Kiel", "Lisbon", "Narvik", "Oporto", "Palermo", "Riga", "Split", "Tunis", "Vigo"]  # fmt: skip
+_CARGOES = ["herring", "timber", "salt", "coal", "oranges", "iron", "wool", "tea", "glass", "barley", "cork", "tar", "copper", "wine", "slate"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,9 @@ class Note:
 
 
 EARLY = Note("early", "Note: the secret word of the day is marble.", "Note: the secret word of the day is", "marble")
-LATE = Note("late", "Note: the harbour master's dog is called Biscuit.", "Note: the harbour master's dog is called", "Biscuit")
+LATE = Note(
+    "late", "Note: the harbour master's dog is called Biscuit.", "Note: the harbour master's dog is called", "Biscuit"
+)
 
 
 def log(n_lines: int, *, seed: int) -> list[str]:

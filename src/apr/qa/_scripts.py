@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import lru_cache
 
 # written together, in one language
 _GROUPS = {"CJK": "CJK", "HIRAGANA": "CJK", "KATAKANA": "CJK", "HANGUL": "CJK", "BOPOMOFO": "CJK", "IDEOGRAPHIC": "CJK"}
 _ALWAYS = frozenset({"LATIN", "OTHER"})
-_OTHER = frozenset({"MATHEMATICAL", "MICRO", "DOUBLE-STRUCK", "SUPERSCRIPT", "SUBSCRIPT", "MODIFIER", "ANGSTROM", "OHM"})
+_OTHER = frozenset(
+    {"MATHEMATICAL", "MICRO", "DOUBLE-STRUCK", "SUPERSCRIPT", "SUBSCRIPT", "MODIFIER", "ANGSTROM", "OHM"}
+)
 # letters that are foreign before it is a drift, and their share of all letters
 _MIN_LETTERS, _MIN_SHARE = 12, 0.15
 _SWITCHES = 4
@@ -41,7 +44,7 @@ def drift(text: str, prompt: str) -> Iterator[tuple[int, str]]:
     foreign = [i for i, name in letters if name not in expected | _ALWAYS]
     if len(foreign) >= _MIN_LETTERS and len(foreign) >= _MIN_SHARE * len(letters):
         yield foreign[0], text[foreign[0] : foreign[0] + 12]
-    switches = [i for i, (a, b) in enumerate(zip(text, text[1:], strict=False)) if _is_switch(a, b)]
+    switches = [i for i, (a, b) in enumerate(itertools.pairwise(text)) if _is_switch(a, b, expected)]
     if len(switches) >= _SWITCHES:
         yield switches[0], text[max(0, switches[0] - 6) : switches[0] + 6]
 
@@ -68,9 +71,11 @@ def _byte(char: str) -> bytes:
     return b"\xff"
 
 
-def _is_switch(a: str, b: str) -> bool:
-    """Whether two letters side by side are of scripts that no language mixes in a word. Latin stands beside CJK as it likes."""
+def _is_switch(a: str, b: str, expected: Container[str]) -> bool:
+    """Whether two letters side by side are of scripts that are not mixed in a word. Latin stands beside expected CJK as it likes."""
     if not (a.isalpha() and b.isalpha()) or (a.isascii() and b.isascii()):
         return False
     pair = {script(a), script(b)}
-    return len(pair) == 2 and not pair & {"OTHER"} and pair != {"LATIN", "CJK"} and pair != {"LATIN", "GREEK"}
+    if len(pair) == 1 or "OTHER" in pair or pair == {"LATIN", "GREEK"}:  # Δx
+        return False
+    return pair != {"LATIN", "CJK"} or "CJK" not in expected

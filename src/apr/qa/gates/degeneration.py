@@ -16,16 +16,12 @@ _PROMPTS = (
     "Explain how rain forms.",
     "What is a prime number?",
     "Give three tips for learning to cook.",
-    "Describe a walk through a forest.",
-    "Why do people sleep?",
+    "What is 2+2?",
 )
 _TEXTS = (
     "The history of the city begins with",
     "Once upon a time",
     "def fib(n):\n",
-    "The main difference between a lake and a river is",
-    "Dear Sir or Madam,\n",
-    "In this chapter we look at",
 )
 _TOKENS = {"smoke": 64}
 _TOKENS_RELEASE = 128
@@ -76,7 +72,14 @@ def check(judged: Judged) -> Iterator[Finding]:
     if share > _MOST_DEGENERATE:
         yield Finding("fail", one.kind, message, where, measure, interval)
     else:
-        yield Finding("pass", "isolated", f"{message}; up to {_MOST_DEGENERATE:.0%} is what greedy choice does", where, measure, interval)
+        yield Finding(
+            "pass",
+            "isolated",
+            f"{message}; up to {_MOST_DEGENERATE:.0%} is what greedy choice does",
+            where,
+            measure,
+            interval,
+        )
 
 
 def found_in(run: Run) -> Degeneration | None:

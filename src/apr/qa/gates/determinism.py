@@ -18,7 +18,7 @@ _TEXTS = (
     "1, 2, 3,",
 )
 _TOKENS = {"smoke": 12}
-_TOKENS_RELEASE = 32
+_TOKENS_RELEASE = 24
 
 
 @gate(

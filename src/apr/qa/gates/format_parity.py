@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from apr.parity import chain
+from apr.parity._link import LINKS as CHAIN
 from apr.parity._link import LinkResult
 from apr.qa._judged import Judged
 from apr.qa.gate import Coverage, Finding, Status, gate
@@ -28,11 +29,13 @@ _STATUS: dict[str, Status] = {
 def check(judged: Judged) -> Iterator[Finding]:
     """Links of the chain against the reference, each a finding: a defect fails, drift that rounding explains passes."""
     if judged.reference is None:
-        message = f"no reference: apr qa {judged.model.name} --reference ORIGINAL, or apr parity ORIGINAL {judged.model.name}"
+        message = (
+            f"no reference: apr qa {judged.model.name} --reference ORIGINAL, or apr parity ORIGINAL {judged.model.name}"
+        )
         yield Finding("skip", "no-reference", message)
         return
     links = LINKS.get(judged.profile, LINKS["release"])
-    coverage = Coverage(len(links), len(chain.LINKS), "links of the chain")
+    coverage = Coverage(len(links), len(CHAIN), "links of the chain")
     # comparing two files wants exact arithmetic: 8-bit activations are the engine's doing, not the file's
     candidate = judged.model.on_engine(judged.model.engine, activations="float32", loader=judged.model.loader)
     pair = chain.pair_of(judged.reference, candidate, seed=judged.seed, progress=None)
@@ -48,7 +51,9 @@ def _finding(result: LinkResult, coverage: Coverage) -> Finding:
     where = {"link": result.link, **(result.findings[0].where if result.findings else {})}
     message = f"{result.link}: {result.sentence}"
     interval = result.measure.get("kl_interval")
-    shown = (float(interval[0]), float(interval[1])) if isinstance(interval, list | tuple) and len(interval) == 2 else None
+    shown = (
+        (float(interval[0]), float(interval[1])) if isinstance(interval, list | tuple) and len(interval) == 2 else None
+    )
     if result.verdict != "different":
         code = "same" if result.verdict == "same" else result.verdict.replace("_", "-")
         return Finding(_STATUS[result.verdict], code, message, where, result.measure, shown, coverage)

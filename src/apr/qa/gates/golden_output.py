@@ -136,7 +136,9 @@ def _verdict(regime: str, found: Sequence[Judgement], floor: _admission.Floor) -
                 f"{regime}: {n_right} of {len(mine)} prompts of grade {grade} are answered right, expected {least:.0%}; "
                 f"{first.golden.prompt!r} is answered {first.text[:60]!r}, and not {first.golden.answers[0]!r}"
             )
-            return Finding("fail", "wrong-answers", message, where | {"prompt": first.golden.id}, measure, interval, coverage)
+            return Finding(
+                "fail", "wrong-answers", message, where | {"prompt": first.golden.id}, measure, interval, coverage
+            )
     message = f"{regime}: {len(right)} of {len(admitted)} admitted prompts are answered right"
     return Finding("pass", "answers", message, where, measure, interval, coverage)
 
@@ -160,7 +162,9 @@ def _endings(found: Sequence[Judgement], *, has_stop: bool) -> Finding:
     measure = {"n_ended": ended, "n_prompts": len(short)}
     interval = wilson(ended, len(short))
     if ended >= _LEAST_ENDED * len(short):
-        return Finding("pass", "stops", f"{ended} of {len(short)} short answers end by themselves", {}, measure, interval)
+        return Finding(
+            "pass", "stops", f"{ended} of {len(short)} short answers end by themselves", {}, measure, interval
+        )
     why = "" if has_stop else ": the model has no stop token"
     one = next(one for one in short if not one.ended)
     message = f"{ended} of {len(short)} short answers end by themselves{why}; {one.golden.prompt!r} is answered {one.text[-60:]!r}"

@@ -16,8 +16,8 @@ from apr.qa.gate import Coverage, Finding, gate
 # positions of the long prompt, and of the prose that the rotary base is tried on
 _POSITIONS = {"smoke": 1024}
 _POSITIONS_RELEASE = 2048
-_PROSE = {"smoke": 384}
-_PROSE_RELEASE = 768
+_PROSE = {"smoke": 512}
+_PROSE_RELEASE = 800
 # what published models were trained with; others are tried as well as these by what lies between
 _BASES = (1e4, 1e5, 5e5, 1e6, 1e7)
 _NEAREST = 2.9  # bases closer than this factor are no other base
@@ -61,7 +61,12 @@ def _refusal(model: LanguageModel) -> Iterator[Finding]:
         return
     n = len(run.prompt.token_ids)
     if n < positions:  # the tokenizer joins words
-        yield Finding("pass", "end-not-tried", f"a text of {positions} words has {n} tokens", coverage=Coverage(0, 1, "ends of the context"))
+        yield Finding(
+            "pass",
+            "end-not-tried",
+            f"a text of {positions} words has {n} tokens",
+            coverage=Coverage(0, 1, "ends of the context"),
+        )
     else:
         message = f"a prompt of {n} tokens was accepted, and the model is made for {positions} positions"
         yield Finding("fail", "accepted", message, {"position": positions})
@@ -94,9 +99,18 @@ def _found_again(judged: Judged, model: LanguageModel) -> Iterator[Finding]:
                 f"a note is found in a log of {_length(model, short)} tokens, and not in one of {n_positions} in which it stands "
                 f"{'at the beginning' if note is _passages.EARLY else 'near the end'}: {far.text!r} in place of {note.answer!r}"
             )
-            yield Finding("fail", f"lost-{note.id}", message, {"prompt": note.id, "position": n_positions}, measure, coverage=coverage)
+            yield Finding(
+                "fail",
+                f"lost-{note.id}",
+                message,
+                {"prompt": note.id, "position": n_positions},
+                measure,
+                coverage=coverage,
+            )
     if n_known:
-        message = f"{n_known} of 2 notes are found in a short log, and those were asked for in one of {n_positions} tokens"
+        message = (
+            f"{n_known} of 2 notes are found in a short log, and those were asked for in one of {n_positions} tokens"
+        )
         yield Finding("pass", "found", message, measure=measure, coverage=coverage)
     else:
         message = "the model finds no note in a short log either: what it loses in a long one cannot be told"
@@ -112,7 +126,11 @@ def _rotary_base(judged: Judged, model: LanguageModel) -> Iterator[Finding]:
     n = min(_PROSE.get(judged.profile, _PROSE_RELEASE), model.session.max_positions)
     ids = model.tokenizer.with_bos(model.tokenizer.encode(_passages.PROSE))[:n]
     own = _scoring.losses(model.session, ids)
-    measure: dict[str, object] = {"n_tokens": len(own), "rope_theta": config.rope_theta, "nats_per_token": float(own.mean())}
+    measure: dict[str, object] = {
+        "n_tokens": len(own),
+        "rope_theta": config.rope_theta,
+        "nats_per_token": float(own.mean()),
+    }
     tried = _bases(config.rope_theta, _BASES_TRIED.get(judged.profile, _BASES_TRIED_RELEASE))
     best: tuple[float, _scoring.Difference] | None = None
     for base in tried:
@@ -131,7 +149,14 @@ def _rotary_base(judged: Judged, model: LanguageModel) -> Iterator[Finding]:
             f"rope_theta is {config.rope_theta:g}, and with {base:g} the model expects the same prose better, by {-gap.mean:.3f} nats "
             f"a token ({-gap.interval[1]:.3f} to {-gap.interval[0]:.3f}): the weights were not trained with what the file says"
         )
-        yield Finding("fail", "rope-theta", message, {"key": "rope_theta", "candidate": config.rope_theta, "better": base}, measure, gap.interval)
+        yield Finding(
+            "fail",
+            "rope-theta",
+            message,
+            {"key": "rope_theta", "candidate": config.rope_theta, "better": base},
+            measure,
+            gap.interval,
+        )
     else:
         message = f"no other rotary base ({', '.join(f'{b:g}' for b in tried)}) reads {len(own)} tokens of prose better than {config.rope_theta:g}"
         yield Finding("pass", "rope-theta", message, {}, measure, gap.interval)

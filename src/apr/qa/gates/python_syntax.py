@@ -39,12 +39,17 @@ def check(judged: Judged) -> Iterator[Finding]:
     """Functions that the model goes on with, or writes when it is asked to, parse and have a body: three of four at least."""
     reason = _code.named_as_code(judged)
     if reason is None:
-        message = "neither the metadata nor the name says that this is a code model (a name with the word code or coder)"
+        message = (
+            "neither the metadata nor the name says that this is a code model (a name with the word code or coder)"
+        )
         yield Finding("skip", "no-code-model", message)
         return
     model = judged.language_model
     tokens = _TOKENS.get(judged.profile, _TOKENS_RELEASE)
-    runs = [model.run(text, regime="raw", max_tokens=tokens, stop=_STOP, prompt_id=name) for name, text in _FUNCTIONS.items()]
+    runs = [
+        model.run(text, regime="raw", max_tokens=tokens, stop=_STOP, prompt_id=name)
+        for name, text in _FUNCTIONS.items()
+    ]
     if model.template is not None:
         runs += [model.run(text, regime="chat", max_tokens=tokens, prompt_id=name) for name, text in _ASKED.items()]
     for _ in model.run_together(runs, batch_size=_BATCH):
@@ -64,5 +69,7 @@ def check(judged: Judged) -> Iterator[Finding]:
         yield Finding("pass", "parses", message, {"wrong": wrong}, measure, interval)
         return
     first = wrong[0]
-    message = f"{n_parsed} of {len(runs)} functions parse; {first['prompt']}: {first['problem']}, in {first['text'][-60:]!r}"
+    message = (
+        f"{n_parsed} of {len(runs)} functions parse; {first['prompt']}: {first['problem']}, in {first['text'][-60:]!r}"
+    )
     yield Finding("fail", "syntax", message, {"prompt": first["prompt"], "wrong": wrong}, measure, interval)

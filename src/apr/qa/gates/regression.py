@@ -56,7 +56,9 @@ def _incomparable(previous: Mapping[str, Any], judged: Judged) -> tuple[str, Any
 
 
 def _statuses(shared: Sequence[GateResult], earlier: Mapping[str, Any]) -> Iterator[Finding]:
-    lost = [result for result in shared if earlier[result.id]["status"] == "pass" and result.status in ("fail", "error")]
+    lost = [
+        result for result in shared if earlier[result.id]["status"] == "pass" and result.status in ("fail", "error")
+    ]
     for result in lost:
         message = f"{result.id} passed before, and now: {result.message}"
         yield Finding("fail", "lost", message, {"gate": result.id, "code": result.code})
