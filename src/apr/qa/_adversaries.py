@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from apr.engines._prompt import Regime
@@ -47,8 +47,9 @@ def adversaries(control: Sequence[str], *, context: int, long: int, has_template
     yield from _empty()
     yield from _spaces_and_bytes()
     yield from _control(list(control))
-    yield from _repeated(min(long, 3 * context))
-    yield from _shapes(min(long, 3 * context))
+    # three of four without the template: the tokenizer and the model are what these try, and it costs time
+    for i, each in enumerate((*_repeated(min(long, 3 * context)), *_shapes(min(long, 3 * context)))):
+        yield replace(each, regime="raw") if i % 4 else each
     yield from _beyond(context)
     if has_template:
         yield from _conversations(list(control))
@@ -71,9 +72,8 @@ def _spaces_and_bytes() -> Iterator[Adversary]:
     yield Adversary("tabs and returns", "\t\r\n" * 12)
     yield Adversary("spaces of Unicode", "a\u00a0b\u2003c\u3000d\u2028e\u200bf\u00adg")
     for start in range(0, 256, 64):
-        name = f"bytes {start} to {start + 63}"
-        yield Adversary(name, "".join(map(chr, range(start, start + 64))), "either")
-        yield Adversary(f"{name}, raw", "".join(map(chr, range(start, start + 64))), "either", "raw")
+        regime: Regime = "raw" if start else "auto"
+        yield Adversary(f"bytes {start} to {start + 63}", "".join(map(chr, range(start, start + 64))), "either", regime)
     yield Adversary("all of ASCII that prints", string.printable)
     yield Adversary("a lone surrogate", "a\ud800b", "refused")
     yield Adversary("half an emoji", "\udc4d", "refused", "raw")
@@ -138,4 +138,4 @@ def _conversations(control: list[str]) -> Iterator[Adversary]:
     yield Adversary("two users in a row", talk(("user", "one"), ("user", "two")), "either")
     yield Adversary("the assistant first", talk(("assistant", "one"), ("user", "two")), "either")
     yield Adversary("a control token in the system message", "Hello", "either", "chat", system=f"x{token}y")
-    yield Adversary("many turns", talk(*((("user", "a"), ("assistant", "b")) * 8), ("user", "c")), "either")
+    yield Adversary("many turns", talk(*((("user", "a"), ("assistant", "b")) * 4), ("user", "c")), "either")

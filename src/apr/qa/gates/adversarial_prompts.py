@@ -13,10 +13,10 @@ from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
 
 LEAST_PROMPTS = 50
-_TOKENS = 3
+_TOKENS = 2
 _BATCH = 8
 _LONG = {"smoke": 160}  # characters of the longest prompts
-_LONG_RELEASE = 2000
+_LONG_RELEASE = 1000
 _CANARY = Adversary("a plain question", "Name a colour.")
 _REFUSALS = (UsageError, TemplateError, TokenizerError)
 

@@ -21,6 +21,8 @@ LEAST_TEXTS = 1000
 _SHOWN = 10
 # control characters without a use in text; SmolLM's own vocabulary lacks six of them
 _UNUSED_CONTROLS = frozenset({*range(0x20), 0x7F} - {9, 10, 11, 12, 13})
+# first bytes of UTF-8 for planes 4 to 11, of which Unicode has assigned nothing: SmolLM lacks these too
+_UNASSIGNED = {0xF1: range(0x40000, 0x80000), 0xF2: range(0x80000, 0xC0000)}
 _PIECES = 400  # of the vocabulary, drawn for texts of its own words
 
 
@@ -37,7 +39,9 @@ def check(judged: Judged) -> Iterator[Finding]:
     n_texts = n_refused = n_tokens = 0
     lost: list[dict[str, Any]] = []
     unknown: list[dict[str, Any]] = []
-    for text in _texts.texts(_pieces(tokenizer, seed=judged.seed), seed=judged.seed):
+    unassigned = _absent_planes(spec)
+    for made in _texts.texts(_pieces(tokenizer, seed=judged.seed), seed=judged.seed):
+        text = made.translate(unassigned)
         n_texts += 1
         try:
             ids = tokenizer.encode(text)
@@ -129,10 +133,20 @@ def _normaliser(spec: TokenizerSpec) -> Any:
 
 def _absent_controls(spec: TokenizerSpec) -> dict[int, None]:
     """Control characters that a byte-level vocabulary has no token for, as a table for `str.translate`."""
+    return dict.fromkeys(_absent_bytes(spec) & _UNUSED_CONTROLS)
+
+
+def _absent_planes(spec: TokenizerSpec) -> dict[int, None]:
+    """Code points of planes without a character that a byte-level vocabulary has no token for, as such a table."""
+    absent = _absent_bytes(spec) & _UNASSIGNED.keys()
+    return dict.fromkeys(code for byte in absent for code in _UNASSIGNED[byte])
+
+
+def _absent_bytes(spec: TokenizerSpec) -> set[int]:
     if spec.kind != "bpe":
-        return {}
-    characters = {char: byte for byte, char in CHAR_OF_BYTE.items() if byte in _UNUSED_CONTROLS}
-    return dict.fromkeys(characters[char] for char in characters.keys() - set(spec.tokens))
+        return set()
+    tokens = set(spec.tokens)
+    return {byte for byte, char in CHAR_OF_BYTE.items() if char not in tokens}
 
 
 def _offset(wanted: Sequence[str], back: str) -> int:
