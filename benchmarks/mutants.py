@@ -10,12 +10,12 @@ Exit status 1 when a promise is missed: see `tests/mutants/judge.py`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,18 +39,22 @@ def main() -> int:
     if not cases:
         print("no case has that in its name", file=sys.stderr)
         return 2
-    started = time.perf_counter()
+    scores = _known(given.json, cases) if given.resume else []
+    asked = {score.id for score in scores}
+    cases = [case for case in cases if case.id not in asked]
+    n_cases = len(scores) + len(cases)
+    if given.json and not given.resume:
+        given.json.write_text("", encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="apr-mutants-") as folder:
         stock = Stock(Path(folder) / "stock")
         catalogue.stock_up(stock, cases)
-        scores = []
         for score in _judged(cases, Path(folder), given.jobs):
             scores.append(score)
-            _report_one(score, len(scores), len(cases), verbose=given.verbose)
-    seconds = time.perf_counter() - started
-    if given.json:
-        given.json.write_text("".join(json.dumps(judge.as_json(s)) + "\n" for s in scores), encoding="utf-8")
-    text = page(scores, seconds, given.jobs)
+            if given.json:  # as they come: an hour's work is not lost with the last minute
+                with given.json.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(judge.as_json(score)) + "\n")
+            _report_one(score, len(scores), n_cases, verbose=given.verbose)
+    text = page(scores)
     if given.write:
         write(PAGE, text, "real" if given.real else "twins")
     else:
@@ -58,11 +62,13 @@ def main() -> int:
     return 0 if all(kept for *_, kept in judge.verdicts(scores)) else 1
 
 
-def page(scores: Sequence[Score], seconds: float, jobs: int) -> str:
+def page(scores: Sequence[Score]) -> str:
     """The tables, in Markdown."""
     mutants, healthy = [s for s in scores if s.is_mutant], [s for s in scores if not s.is_mutant]
+    seconds = sorted(score.seconds for score in scores)
     parts = [
-        f"{len(mutants)} defects and {len(healthy)} healthy pairs in {seconds:.0f} s with {jobs} processes.",
+        f"{len(mutants)} defects and {len(healthy)} healthy pairs; half of the answers came within "
+        f"{seconds[len(seconds) // 2]:.1f} s.",
         _table(("promise", "measured", "promised", ""), _promises(scores)),
     ]
     if mutants:
@@ -179,6 +185,21 @@ def _chosen(given: argparse.Namespace) -> list[Mutant | Healthy]:
     return cases[first - 1 :: step]
 
 
+def _known(file: Path | None, cases: Sequence[Mutant | Healthy]) -> list[Score]:
+    """What an earlier run has found out of these cases; a line that was not written to its end is asked again."""
+    if file is None or not file.exists():
+        return []
+    wanted, found = {case.id for case in cases}, {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            fields = json.loads(line)
+            if fields["id"] in wanted:
+                found[fields["id"]] = Score(**fields | {"warned": tuple(fields["warned"])})
+    # the half line goes
+    file.write_text("".join(json.dumps(judge.as_json(score)) + "\n" for score in found.values()), encoding="utf-8")
+    return list(found.values())
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", action="store_true", help="the two real models instead of the twins")
@@ -187,7 +208,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--part", default="1/1", metavar="I/N", help="the I-th of N interleaved parts")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
     parser.add_argument("--verbose", action="store_true", help="every case on stderr, not only the misses")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="one line a case")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="one line a case, as it comes")
+    parser.add_argument("--resume", action="store_true", help="do not ask again what --json holds already")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
 

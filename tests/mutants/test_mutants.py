@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -279,10 +280,20 @@ def bench() -> Callable[[], ModuleType]:
 
 
 def test_the_page_counts_and_lists_every_miss(bench: Callable[[], ModuleType]) -> None:
-    text = bench().page([scored(), scored(cause="weights.offset")], 3.0, 2)
+    text = bench().page([scored(), scored(cause="weights.offset")])
     assert "| cause right | 50.0 % | ≥ 95 % | **missed** |" in text
     assert "| `weights.scaled` | 2 | 2 | 1 | 2 | 2 |" in text
     assert "- `weights.doubled/llama/gguf`: wrong cause; wanted weights.scaled" in text
+
+
+def test_what_an_earlier_run_found_out_is_not_asked_again(bench: Callable[[], ModuleType], tmp_path: Path) -> None:
+    kept = scored()
+    line = json.dumps(judge.as_json(kept))
+    (tmp_path / "scores").write_text(f"{line}\n{line[: len(line) // 2]}", encoding="utf-8")
+    same, other = case(kept.id), case("weights.zeroed/llama/gguf")
+    assert bench()._known(tmp_path / "scores", [same, other]) == [kept]
+    assert (tmp_path / "scores").read_text(encoding="utf-8") == f"{line}\n"
+    assert bench()._known(tmp_path / "scores", [other]) == []
 
 
 def test_the_tables_are_put_between_their_marks(bench: Callable[[], ModuleType], tmp_path: Path) -> None:

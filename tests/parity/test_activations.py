@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +19,15 @@ from apr.parity._captures import capture
 from apr.parity._link import LinkResult
 from apr.parity._pair import Pair
 from parity import faulty_engines as faulty
+from parity.pairs import pair_of, path_of
 
 BIASED = {"attention_bias": True}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Subject]]:
-    subjects: list[Subject] = []
-    yield subjects
-    for subject in subjects:
-        subject.close()
-
-
-def path_of(models: Path, model_type: str, *, codec: str = "f32", **changes: Any) -> Path:
-    name = f"{model_type}-{codec}-{'-'.join(changes)}"
-    if not (models / name).exists():
-        tiny.write(models / name, "gguf", tiny.config(model_type, **changes), codec=codec)
-    return models / name / "model.gguf"
 
 
 def compared(
     opened: list[Subject], path: Path, candidate: Path | None = None, **options: Any
 ) -> tuple[LinkResult, Pair]:
-    loader = options.get("loader")
-    engine = options.pop("engine", "numpy" if loader is not None else "native")
-    pair = Pair(Subject(path, threads=1), Subject(candidate or path, engine, threads=1, **options))
-    opened += [pair.reference, pair.candidate]
+    pair = pair_of(opened, path, candidate, **options)
     result = activations.compare(pair)
     json.dumps(result.measure, allow_nan=False)
     return result, pair

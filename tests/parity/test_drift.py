@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +19,6 @@ from parity import faulty_engines as faulty
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write(tmp_path_factory.mktemp("model"), "gguf", codec="q8_0")
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Subject]]:
-    subjects: list[Subject] = []
-    yield subjects
-    for subject in subjects:
-        subject.close()
 
 
 def judged(path: Path, opened: list[Subject], **options: object) -> tuple[Drift, Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write(folder / "f32", "gguf")
     tiny.write(folder / "q4_0", "gguf", codec="q4_0")
     return folder
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Subject]]:
-    subjects: list[Subject] = []
-    yield subjects
-    for subject in subjects:
-        subject.close()
 
 
 def pair_of(models: Path, opened: list[Subject], behind: str = "f32", **options: Any) -> Pair:

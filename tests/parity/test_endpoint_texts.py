@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write(folder / "q4_0", "gguf", codec="q4_0")
     tiny.write(folder / "other", "gguf", weights=tiny.tensors(tiny.config(), seed=5))
     return folder
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Subject]]:
-    subjects: list[Subject] = []
-    yield subjects
-    for subject in subjects:
-        subject.close()
 
 
 def pair_of(models: Path, opened: list[Subject], behind: str = "f32", **options: Any) -> Pair:

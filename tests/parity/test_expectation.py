@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +29,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write(folder / "other", "gguf", weights=other)
     tiny.write(folder / "rounded", "gguf", codec="q8_0")
     return folder
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Subject]]:
-    subjects: list[Subject] = []
-    yield subjects
-    for subject in subjects:
-        subject.close()
 
 
 def path_of(models: Path, name: str) -> Path:

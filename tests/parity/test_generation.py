@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,6 @@ from apr.parity._link import LinkResult
 from apr.parity._pair import Pair
 from apr.parity._teacher_forced import NEW_TOKENS, output_of
 from parity import faulty_engines as faulty
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-def opened() -> Iterator[list[Subject]]:
-    subjects: list[Subject] = []
-    yield subjects
-    for subject in subjects:
-        subject.close()
 
 
 def path_of(models: Path, codec: str = "f32") -> Path:

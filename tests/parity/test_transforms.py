@@ -9,6 +9,7 @@ import tiny
 from apr.parity._rounding_bounds import Allowance
 from apr.parity._transforms import Case, Explanation, explain
 from apr.parity._weights_measures import Pool, judge_whole
+from apr.parity._weights_rows import Rows
 from parity.weight_subjects import Held
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -19,13 +20,29 @@ def weights(rows: int = 64, columns: int = 96, *, seed: int = 0) -> np.ndarray:
     return (0.05 * np.random.default_rng(seed).standard_normal((rows, columns))).astype(np.float32)
 
 
+class Given:
+    """Values under another tensor's allowance."""
+
+    def __init__(self, values: np.ndarray, allowed: Allowance) -> None:
+        self.shape = values.shape
+        self._rows = Rows(values.astype(np.float32), allowed)
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        return Rows(self._rows.values[rows], self._rows.allowance.each(lambda part: part[rows]))
+
+
 def explained(
-    reference: np.ndarray, candidate: np.ndarray, *, codec: str = "f32", name: str = UP
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    *,
+    codec: str = "f32",
+    name: str = UP,
+    file_order: np.ndarray | None = None,
 ) -> Explanation | None:
     theirs, ours, pool = Held(reference), Held(candidate, codec), Pool(1)
     before = judge_whole(theirs, ours, pool)
     assert before.n_beyond > 0
-    return explain(Case(name, theirs, ours, before, tiny.config(), pool))
+    return explain(Case(name, theirs, ours, before, tiny.config(), pool, file_order=file_order))
 
 
 CODECS = ("f32", "f16", "bf16", "q8_0", "q5_1", "q4_0")

@@ -87,7 +87,7 @@ def check_itself(pair: Pair, runs: Sequence[Free], limits: Limits) -> list[Findi
             break
     for run in runs:
         if run.mode != "alone" and run.ids != alone[_key(run)].ids:
-            finding = _modes(pair.candidate, alone[_key(run)], run, limits)
+            finding = _modes(alone[_key(run)], run, limits)
             if finding is not None:
                 findings.append(finding)
                 break
@@ -192,7 +192,7 @@ def _choice(subject: Subject, run: Free, limits: Limits) -> Finding | None:
     return None
 
 
-def _modes(subject: Subject, alone: Free, other: Free, limits: Limits) -> Finding | None:
+def _modes(alone: Free, other: Free, limits: Limits) -> Finding | None:
     """Two ways to the same answer that give two: a fault, unless the first token that differs is a near tie."""
     at = next((i for i, (a, b) in enumerate(zip(alone.ids, other.ids, strict=False)) if a != b), None)
     if at is None:
@@ -213,5 +213,4 @@ def _modes(subject: Subject, alone: Free, other: Free, limits: Limits) -> Findin
     sentence = (
         f"{other.probe.regime}/{other.probe.id}: {how} the candidate writes something else from token {at + 1} on"
     )
-    del subject
     return Finding("engine.kv_cache", sentence, where)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from apr.models._config import ModelConfig
-from apr.parity import _permutations
+from apr.parity import _block_faults, _permutations
 from apr.parity._causes import Cause
 from apr.parity._weights_measures import Judgement, Pool, Sums, Survey, judge_whole, survey
 from apr.parity._weights_rows import Readable, Transform, Transformed
@@ -31,6 +31,8 @@ _BETTER = 10
 _SAME_DIRECTION = 0.8
 # a matrix is held whole to be turned round, or reshaped: 256 MiB
 _MOST_WHOLE = 1 << 26
+# fewer values than this point the same way by chance
+_LEAST_ALIKE = 256
 # fewer values than this fit some factor by chance
 _LEAST_FITTED = 8
 
@@ -61,6 +63,7 @@ class Case:
 
     name:    canonical
     before:  what was measured without a transform
+    file_order: int64 [rows], where the candidate's file holds its rows otherwise: row i is the file's row file_order[i]
     """
 
     name: str
@@ -69,6 +72,7 @@ class Case:
     before: Judgement
     config: ModelConfig
     pool: Pool
+    file_order: np.ndarray | None = None
 
     @property
     def is_vector(self) -> bool:
@@ -96,6 +100,13 @@ class Case:
             most = min(most, self.before.n_beyond / _BETTER)
         return after.n_nonfinite == 0 and after.n_beyond <= most
 
+    def resembles(self, transform: Transform) -> bool:
+        """Whether the transform makes of two strangers two tensors that point the same way: there was more than one rounding."""
+        after = judge_whole(Transformed(self.reference, transform), self.candidate, self.pool)
+        return (
+            after.n >= _LEAST_ALIKE and after.cosine > _SAME_DIRECTION and abs(self.before.cosine) < 1 - _SAME_DIRECTION
+        )
+
     def heads(self, axis: str) -> int | None:
         """How many heads lie along the "rows" or "columns" of the tensor, if it is made of heads."""
         module = self.name.split(".")[-2] if "." in self.name else ""
@@ -113,7 +124,7 @@ def explain(case: Case) -> Explanation | None:
     if found := _whole(case):
         return found
     seen = survey(case.reference, case.candidate, case.pool)
-    for attempt in (_along_rows, _along_columns, _transposed, _rows_permuted, _columns_permuted, _reread):
+    for attempt in (_along_rows, _along_columns, _transposed, _rows_permuted, _columns_permuted, _reread, _packed):
         if found := attempt(case, seen):
             return found
     return None
@@ -223,9 +234,17 @@ def _transposed(case: Case, seen: Survey) -> Explanation | None:
         return None
     # of a square matrix both sides are projected by the same numbers: the rows of the transposed are the columns
     turned, own = seen.reference_columns, seen.candidate_rows
-    if np.sum((turned - own) ** 2) > _permutations.ALIKE * np.sum(own**2):
+    if np.sum((turned - own) ** 2) <= _permutations.ALIKE * np.sum(own**2):
+        return _turned(case)
+    if case.file_order is None or rows * columns > _MOST_WHOLE:
         return None
-    return _turned(case)
+    # turned as it lies in the file, whose rows have another order
+    inverse = np.argsort(case.file_order)
+    if not case.fits(Transform(is_transposed=True, rows=case.file_order, columns=inverse)):
+        return None
+    return Explanation(
+        "weights.transposed", "transposed", "is transposed as it lies in the file", {"order": "transposed"}
+    )
 
 
 def _turned(case: Case) -> Explanation | None:
@@ -235,6 +254,9 @@ def _turned(case: Case) -> Explanation | None:
         return None
     if theirs == (columns, rows) and case.fits(Transform(is_transposed=True)):
         return Explanation("weights.transposed", "transposed", "is transposed", {"order": "transposed"})
+    if theirs == (columns, rows) and case.resembles(Transform(is_transposed=True)):
+        words = "is transposed, and was rounded more than once"
+        return Explanation("weights.transposed", "transposed", words, {"order": "transposed"})
     if theirs != case.candidate.shape and case.fits(Transform(shape=case.candidate.shape)):
         words = f"says that it is [{rows}, {columns}], while its values lie as in the reference's [{theirs[0]}, {theirs[1]}]"
         return Explanation("weights.transposed", "shape", words, {"order": "shape"})
@@ -251,6 +273,13 @@ def _reread(case: Case, seen: Survey) -> Explanation | None:
         return None
     words = "lies in the file transposed, under the shape that it should have"
     return Explanation("weights.transposed", "values", words, {"order": "values"})
+
+
+def _packed(case: Case, seen: Survey) -> Explanation | None:
+    """A fault of the packing, the same in every block."""
+    del seen
+    found = _block_faults.find(case.reference, case.candidate, n_beyond=case.before.n_beyond)
+    return None if found is None else Explanation("weights.quantization", found.kind, found.phrase)
 
 
 def _rows_permuted(case: Case, seen: Survey) -> Explanation | None:

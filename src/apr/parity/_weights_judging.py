@@ -163,7 +163,8 @@ def _why(counted: Census, one: _Measured, others: Others, pool: Pool) -> Outcome
     b = one.judgement
     if b.n_nonfinite:
         return _nonfinite(one)
-    case = Case(one.name, one.reference, one.candidate, b, counted.reference.config, pool)
+    config, order = counted.reference.config, one.match.candidate.row_order
+    case = Case(one.name, one.reference, one.candidate, b, config, pool, file_order=order)
     found = explain(case)
     if found is not None:
         if found.cause == "weights.zeroed" and found.kind == "whole" and one.name.endswith(".bias"):
