@@ -100,7 +100,7 @@ def test_an_engine_that_remembers_is_found(tmp_path: Path) -> None:
 
         def change(spans: Any, logits: np.ndarray) -> np.ndarray:
             passes[0] += 1
-            return np.roll(logits, 1, axis=-1) if passes[0] > 20 else logits
+            return np.roll(logits, 1, axis=-1) if passes[0] > 10 else logits
 
         forward_that(session, change)
 

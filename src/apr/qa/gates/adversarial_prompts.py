@@ -14,6 +14,7 @@ from apr.qa.gate import Finding, gate
 
 LEAST_PROMPTS = 50
 _TOKENS = 2
+_CANARY_TOKENS = 6
 _BATCH = 8
 _LONG = {"smoke": 160}  # characters of the longest prompts
 _LONG_RELEASE = 1000
@@ -31,7 +32,7 @@ def check(judged: Judged) -> Iterator[Finding]:
     """At least 50 prompts through the generation of `apr run`; finite logits, ids of the vocabulary, valid text, no crash."""
     model = judged.language_model
     prompts = _prompts(judged, model)
-    before = _alone(model, _CANARY)
+    before = _alone(model, _CANARY, max_tokens=_CANARY_TOKENS)
     runs: list[tuple[Adversary, Run]] = []
     n_refused = n_failed = 0
     for adversary in prompts:
@@ -51,7 +52,7 @@ def check(judged: Judged) -> Iterator[Finding]:
         else:
             n_failed += 1
             yield finding
-    yield from _changed(before, _alone(model, _CANARY))
+    yield from _changed(before, _alone(model, _CANARY, max_tokens=_CANARY_TOKENS))
     measure = {"n_prompts": len(prompts), "n_ran": n_ran, "n_refused": n_refused, "n_failed": n_failed}
     assert len(prompts) >= LEAST_PROMPTS, "the prompts are fewer than the gate promises"
     message = f"{len(prompts)} prompts: {n_ran} ran, {n_refused} were refused with a reason, {n_failed} failed"
@@ -107,9 +108,9 @@ def _ended(model: LanguageModel, runs: Sequence[tuple[Adversary, Run]]) -> Itera
                 yield adversary, _alone(model, adversary)
 
 
-def _alone(model: LanguageModel, adversary: Adversary) -> Run | Exception:
+def _alone(model: LanguageModel, adversary: Adversary, *, max_tokens: int = _TOKENS) -> Run | Exception:
     try:
-        run = model.run(adversary.content, max_tokens=_TOKENS, prompt_id=adversary.id, **adversary.options)
+        run = model.run(adversary.content, max_tokens=max_tokens, prompt_id=adversary.id, **adversary.options)
         for _ in run:
             pass
     except Exception as exc:  # noqa: BLE001 - as above

@@ -70,6 +70,8 @@ def check(judged: Judged) -> Iterator[Finding]:
             if finding.code not in reported:  # one defect shows in many shapes
                 reported.add(finding.code)
                 yield finding
+        if "template-error" in reported:
+            break  # it may have taken the time limit, and would take it again
     if "template-error" not in reported:
         # what ends a turn is the stop gate's; a lost message was told above, by the shape that loses it
         told = ("template.text", "stop.missing")
