@@ -19,6 +19,7 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = Path(__file__).parent / "fixtures" / "degenerate_outputs.json"
@@ -247,7 +248,7 @@ def _numbers(draw: random.Random) -> Iterator[Sample]:
 
 def _data(draw: random.Random) -> Iterator[Sample]:
     while True:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"id": i, "name": draw.choice(_NAMES), "ok": True, "tags": [], "note": None}
             for i in range(draw.randint(3, 20))
         ]
@@ -286,7 +287,7 @@ def _log(draw: random.Random) -> Iterator[Sample]:
 def _enumeration(draw: random.Random) -> Iterator[Sample]:
     while True:
         n = draw.randint(5, 20)
-        makers = (
+        makers: tuple[Callable[[int], str], ...] = (
             lambda i: f"Chapter {i}\n",
             lambda i: f"- [ ] {draw.choice(_WORDS)} {draw.choice(_WORDS)}\n",
             lambda i: f"{i}. {_ENGLISH[i % len(_ENGLISH)]}\n",

@@ -144,8 +144,8 @@ class _ZeroBias:
 
 def _no_bias(subject: Subject) -> Subject:
     places = subject.checkpoint.tensors.items()
-    spoiled: Any = {n: replace(p, file=_ZeroBias(p.file)) for n, p in places if n.endswith("bias")}
-    return subject.with_tensors(spoiled)
+    zero: Any = _ZeroBias
+    return subject.with_tensors({n: replace(p, file=zero(p.file)) for n, p in places if n.endswith("bias")})
 
 
 def _theta(value: float) -> Callable[[Subject], Subject]:
