@@ -75,9 +75,13 @@ def test_real_models_write_sound_text(alias: str, real_model: Callable[[str], Pa
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_swapped_projections_show_as_loops(real_model: Callable[[str], Path]) -> None:
+def test_gates_and_ups_in_each_others_places_show_as_loops(real_model: Callable[[str], Path]) -> None:
     subject = Subject(real_model("smollm2"), activations="int8")
     places = subject.checkpoint.tensors
-    names = [f"model.layers.{i}.self_attn.o_proj.weight" for i in (0, 1)]
-    with Judged(subject.with_tensors({names[0]: places[names[1]], names[1]: places[names[0]]}), profile="smoke") as one:
-        assert gate.run("smoke", one, only=(GATE,)).gates[0].status == "fail"
+    swapped = {}
+    for i in range(subject.config.num_hidden_layers):
+        gate_proj, up_proj = (f"model.layers.{i}.mlp.{name}_proj.weight" for name in ("gate", "up"))
+        swapped |= {gate_proj: places[up_proj], up_proj: places[gate_proj]}
+    with Judged(subject.with_tensors(swapped), profile="smoke") as one:
+        result = gate.run("smoke", one, only=(GATE,)).gates[0]
+    assert result.status == "fail" and result.measure["degenerate_share"] > 0.5
