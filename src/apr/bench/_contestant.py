@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import apr.engines
@@ -22,6 +23,7 @@ from apr.models._checkpoint import Checkpoint
 
 # not `-m` nor a script: its folder would come first on the path
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from apr.bench._contestant import main; main()"
+_LLAMA_IS_FUSED = {"llama-cpp": True, "llama-cpp-noflash": False}
 
 
 def command() -> list[str]:
@@ -37,7 +39,7 @@ class Contestant:
         _folder.load(apr.engines.__name__, engine)
         if engine == OWN_ENGINE:
             from apr.engines import _native_session  # noqa: F401
-        elif engine == "llama-cpp":
+        elif engine in _LLAMA_IS_FUSED:
             from apr.engines._llama_library import library
 
             library()
@@ -107,10 +109,12 @@ def main() -> None:
 
 
 def _loader(engine: str) -> Loader | None:
-    return _llama_without_trial if engine == "llama-cpp" else None
+    is_fused = _LLAMA_IS_FUSED.get(engine)
+    return partial(_llama_without_trial, is_fused) if is_fused is not None else None
 
 
 def _llama_without_trial(
+    is_fused: bool,
     checkpoint: Checkpoint,
     *,
     threads: int,
@@ -122,7 +126,7 @@ def _llama_without_trial(
     from apr.engines._llama_session import LlamaSession
 
     del progress
-    return LlamaSession(library(), checkpoint, threads=threads, activations=activations)
+    return LlamaSession(library(), checkpoint, threads=threads, activations=activations, is_fused=is_fused)
 
 
 def _facts(session: Session) -> dict[str, Any]:

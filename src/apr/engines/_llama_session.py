@@ -18,7 +18,7 @@ from apr.engines._alignment import SlotPlace, places
 from apr.engines._base import Activations, Rows, check_logits, check_spans, read_only
 from apr.engines._llama_graph import Node, Watcher, check_layout, find_slots
 from apr.engines._llama_library import FLASH_ATTENTION_OFF, KV_FLOAT32, Library
-from apr.errors import EngineError
+from apr.errors import EngineError, UnsupportedError
 from apr.models._checkpoint import Checkpoint
 from apr.models._config import ModelConfig
 from apr.models._decoder import Span, Tap, no_tap
@@ -54,15 +54,25 @@ class LlamaContext:
     """A context's handle, its size, and its watcher if it was made for taps; freed when nothing refers to it."""
 
     def __init__(
-        self, model: LlamaModel, *, n_cells: int, n_ubatch: int, threads: int, is_exact: bool, is_watched: bool
+        self,
+        model: LlamaModel,
+        *,
+        n_cells: int,
+        n_ubatch: int,
+        threads: int,
+        is_exact: bool,
+        is_fused: bool,
+        is_watched: bool,
     ) -> None:
         self.handle = 0
         self.model, self.library = model, model.library  # the model must outlive the context
         self.n_ubatch = n_ubatch
         self.watcher = Watcher(self.library) if is_watched else None
         fields = {"n_ctx": n_cells, "n_batch": n_ubatch, "n_ubatch": n_ubatch}
+        if not is_fused:
+            fields |= {"flash_attn_type": FLASH_ATTENTION_OFF}
         if is_exact:
-            fields |= {"flash_attn_type": FLASH_ATTENTION_OFF, "type_k": KV_FLOAT32, "type_v": KV_FLOAT32}
+            fields |= {"type_k": KV_FLOAT32, "type_v": KV_FLOAT32}
         if self.watcher is not None:
             fields["cb_eval"] = self.watcher.address
         self.handle = self.library.open_context(model.handle, fields)
@@ -131,10 +141,20 @@ class LlamaSession:
     slots:        the names that a tap is called with
     """
 
-    engine = "llama-cpp"
     kernel_set = "ggml"
 
-    def __init__(self, library: Library, checkpoint: Checkpoint, *, threads: int, activations: Activations) -> None:
+    def __init__(
+        self,
+        library: Library,
+        checkpoint: Checkpoint,
+        *,
+        threads: int,
+        activations: Activations,
+        is_fused: bool = True,
+    ) -> None:
+        if not is_fused and "flash_attn_type" not in library.context_offsets:
+            raise UnsupportedError(f"{library.name} does not show where its attention is chosen; use llama-cpp")
+        self.engine = "llama-cpp" if is_fused else "llama-cpp-noflash"
         self.library = library
         self.threads = threads
         self.engine_version = library.name
@@ -142,6 +162,7 @@ class LlamaSession:
         self.activations = _activations(checkpoint)
         # exact as far as llama.cpp can be, or as its users run it
         self._is_exact = activations == "float32" and "type_k" in library.context_offsets
+        self._is_fused = is_fused and not self._is_exact
         self.kv_cache_dtype = "float32" if self._is_exact else "float16"
         self.max_positions = checkpoint.config.max_position_embeddings
         self._config: ModelConfig = checkpoint.config
@@ -217,6 +238,7 @@ class LlamaSession:
             n_ubatch=max(_UBATCH, n_together),
             threads=self.threads,
             is_exact=self._is_exact,
+            is_fused=self._is_fused,
             is_watched=is_tapped,
         )
         if made.n_cells < length:
@@ -239,6 +261,7 @@ class LlamaSession:
                 n_ubatch=_UBATCH,
                 threads=self.threads,
                 is_exact=self._is_exact,
+                is_fused=self._is_fused,
                 is_watched=True,
             )
             assert aside.watcher is not None

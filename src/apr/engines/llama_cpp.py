@@ -39,11 +39,13 @@ def load(
     threads: int,
     activations: Activations = "int8",
     progress: Callable[[int], None] | None = None,
+    is_fused: bool = True,
 ) -> LlamaSession:
     """Load a GGUF file, after a try in another process: llama.cpp ends the process over some files.
 
     activations:  "float32" keeps keys and values in float32 and computes attention without the fused kernel; otherwise
                   llama.cpp's defaults, float16 and fused. Quantised weights meet 8-bit activations either way
+    is_fused:     False never uses the fused kernel ("flash attention")
     Raises        MissingDependency; UnsupportedError for other formats and for a counterfactual; EngineError if llama.cpp
                   refuses the file, with its reason.
     """
@@ -55,7 +57,7 @@ def load(
 
     llama = library()
     probe(path, "weights")
-    session = LlamaSession(llama, checkpoint, threads=threads, activations=activations)
+    session = LlamaSession(llama, checkpoint, threads=threads, activations=activations, is_fused=is_fused)
     if progress is not None:
         progress(sum(tensor.n_bytes for tensor in checkpoint.file.tensors.values()))
     return session
