@@ -56,6 +56,7 @@ class Finding:
 class GateResult:
     """One gate's outcome: the heaviest of its findings, and all of them.
 
+    message:            of that finding; of a pass, all that was found
     measure, interval:  of that finding
     coverage:           the least of its findings
     """
@@ -230,10 +231,11 @@ def _run_one(name: str, declared: Gate, judged: Judged) -> GateResult:
     if not findings:
         findings.append(Finding("error", "vacuous", "the gate looked at nothing"))
     worst = max(findings, key=lambda finding: WEIGHTS.index(finding.status))
-    n_like_it = sum(f.status == worst.status for f in findings)
-    message = (
-        worst.message if n_like_it == 1 or worst.status == "pass" else f"{n_like_it} findings, first: {worst.message}"
-    )
+    like_it = [f.message for f in findings if f.status == worst.status]
+    if worst.status == "pass":
+        message = "; ".join(like_it)
+    else:
+        message = like_it[0] if len(like_it) == 1 else f"{len(like_it)} findings, first: {like_it[0]}"
     partial = [f.coverage for f in findings if f.coverage is not None]
     return GateResult(
         id=name,

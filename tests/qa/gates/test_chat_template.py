@@ -18,7 +18,7 @@ GATE = "chat_template"
 SPEC = tiny.spec()
 NO_PROMPT = tiny.CHATML.split("{% if add_generation_prompt")[0]
 TEMPLATES: dict[str, tuple[str | None, set[tuple[str, str]]]] = {
-    "no template": (None, {("skip", "none")}),
+    "no template": (None, {("fail", "missing")}),  # it stops at <|im_end|>
     "drops the message": (
         "<|im_start|>{% if add_generation_prompt %}x{% endif %}",
         {("fail", "message-lost")},
@@ -132,7 +132,8 @@ def test_an_instruct_model_without_a_template_fails(tmp_path: Path) -> None:
 
 
 def test_a_skipped_gate_does_not_make_a_model_fail_and_is_counted(tmp_path: Path) -> None:
-    report = judged(speaking(tmp_path, "gguf", dataclasses.replace(SPEC, chat_template=None)))
+    base = dataclasses.replace(SPEC, chat_template=None, eos_token_id=SPEC.tokens.index("<|endoftext|>"))
+    report = judged(speaking(tmp_path, "gguf", base))
     assert (report.verdict, report.counts["skip"]) == ("pass", 1) and alarms(report) == {GATE}
     assert named(report)[GATE].code == "none"
 

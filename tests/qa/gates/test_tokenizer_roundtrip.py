@@ -42,9 +42,10 @@ def test_a_byte_without_a_token_is_found_with_its_position(byte: int, file_forma
     assert where["text"][: where["text_offset"]] == where["decoded"][: where["text_offset"]]
 
 
-def test_control_characters_that_text_does_not_use_may_have_no_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file_format", ["gguf", "safetensors"])
+def test_control_characters_that_text_does_not_use_may_have_no_token(file_format: str, tmp_path: Path) -> None:
     tokens = [f"<gone{i}>" if t == CHAR_OF_BYTE[4] else t for i, t in enumerate(SPEC.tokens)]
-    result = one(speaking(tmp_path, "gguf", dataclasses.replace(SPEC, tokens=tokens)), GATE)
+    result = one(speaking(tmp_path, file_format, dataclasses.replace(SPEC, tokens=tokens)), GATE)
     assert result.status == "pass" and result.measure["absent_controls"] == [4]
 
 

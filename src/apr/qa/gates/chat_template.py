@@ -20,6 +20,8 @@ _REFUSED = "the template refuses these messages"  # its own raise_exception, see
 _INSTRUCT = re.compile(r"(?:^|[^a-z])(?:instruct|chat|it)(?:$|[^a-z])", re.IGNORECASE)
 _TWICE = re.compile(r"(<[^<>\s]{1,40}>[^<>]{0,40})\1")
 _MARKER = re.compile(r"<\|([^|<>\s]+)\|>")
+# what a model that was made for conversations stops at, and no other
+_TURN_ENDS = frozenset({"<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<turn|>", "<end_of_utterance>"})
 _ROLES = frozenset({"user", "assistant", "system", "tool"})
 
 
@@ -90,6 +92,11 @@ def _without(judged: Judged) -> Finding:
         return Finding(
             "fail", "missing", f"the model calls itself {name!r} and carries no chat template", {"name": name}
         )
+    spec = judged.tokenizer_spec
+    end = spec.tokens[spec.eos_token_id] if spec.eos_token_id is not None else ""
+    if end in _TURN_ENDS:
+        message = f"the model stops at {end}, which ends a turn of a conversation, and carries no chat template"
+        return Finding("fail", "missing", message, {"token": end})
     return Finding("skip", "none", "the model carries no chat template")
 
 

@@ -50,7 +50,12 @@ def check(judged: Judged) -> Iterator[Finding]:
         runs = [_ended(other.language_model, text, tokens) for text in _TEXTS]
     finally:
         other.close()
-    yield _compared("threads", f"with {threads} threads in place of {model.session.threads}", plain, runs)
+    yield _compared(
+        "threads",
+        f"with {threads} {'thread' if threads == 1 else 'threads'} in place of {model.session.threads}",
+        plain,
+        runs,
+    )
 
 
 def _ended(model: LanguageModel, text: str, tokens: int, *, prompt_cache: PromptCache | None = None) -> Run:
@@ -85,4 +90,4 @@ def _compared(code: str, how: str, expected: Sequence[Run], found: Sequence[Run]
             message = f"{how}, {one.prompt.text!r} gets {len(other.steps)} tokens in place of {len(one.steps)}"
             return Finding("fail", code, message, {"prompt": one.prompt.text})
     measure = {"n_prompts": len(expected), "n_tokens": n_tokens, "max_logprob_change": apart}
-    return Finding("pass", code, f"{how}: the same {n_tokens} tokens", measure=measure)
+    return Finding("pass", code, f"the same {n_tokens} tokens {how}", measure=measure)

@@ -57,7 +57,8 @@ def _refusal(model: LanguageModel) -> Iterator[Finding]:
     try:
         run = model.run(text, regime="raw", max_tokens=1)
     except UsageError as exc:
-        yield Finding("pass", "refused", f"beyond the context: {exc}")
+        message = f"a prompt that fills the context of {positions} positions is refused"
+        yield Finding("pass", "refused", message, {"refusal": str(exc)})
         return
     n = len(run.prompt.token_ids)
     if n < positions:  # the tokenizer joins words

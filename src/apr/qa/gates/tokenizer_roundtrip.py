@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from apr.parity._renderings import offset_of
 from apr.qa import _texts
 from apr.qa._judged import Judged
 from apr.qa.gate import Finding, gate
+from apr.tokenizer._hf_json import decoder_style
 from apr.tokenizer._spm import SPACE
 from apr.tokenizer.byte_alphabet import CHAR_OF_BYTE
 from apr.tokenizer.spec import HIDDEN_TYPES, TokenizerSpec, TokenType
@@ -143,7 +145,8 @@ def _absent_planes(spec: TokenizerSpec) -> dict[int, None]:
 
 
 def _absent_bytes(spec: TokenizerSpec) -> set[int]:
-    if spec.kind != "bpe":
+    is_byte_level = decoder_style(json.loads(spec.json))[0] == "bytes" if spec.json else spec.kind == "bpe"
+    if not is_byte_level:
         return set()
     tokens = set(spec.tokens)
     return {byte for byte, char in CHAR_OF_BYTE.items() if char not in tokens}
