@@ -27,6 +27,7 @@ from mutants import catalogue, judge  # noqa: E402 - found on the path made abov
 from mutants.judge import Score, Tally  # noqa: E402
 from mutants.models import Stock  # noqa: E402
 from mutants.mutant import Healthy, Mutant, Ward  # noqa: E402
+from mutants.page import put  # noqa: E402
 
 PAGE = ROOT / "docs" / "mutants.md"
 _WARD: Ward | None = None
@@ -56,7 +57,7 @@ def main() -> int:
             _report_one(score, len(scores), n_cases, verbose=given.verbose)
     text = page(scores)
     if given.write:
-        write(PAGE, text, "real" if given.real else "twins")
+        put(PAGE, text, "real" if given.real else "twins")
     else:
         print(text)
     return 0 if all(kept for *_, kept in judge.verdicts(scores)) else 1
@@ -85,16 +86,6 @@ def page(scores: Sequence[Score]) -> str:
     if missed:
         parts.append("Missed:\n\n" + "\n".join(f"- `{s.id}`: {_what(s)}" for s in missed))
     return "\n\n".join(parts) + "\n"
-
-
-def write(path: Path, text: str, section: str) -> None:
-    """Put the tables between the marks of a section of the page."""
-    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
-    old = path.read_text(encoding="utf-8")
-    before, _, rest = old.partition(begin)
-    _, _, after = rest.partition(end)
-    assert rest and after, f"{path} has no marks for {section}"
-    path.write_text(f"{before}{begin}\n\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _HEAD(by: str) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from apr.parity._probes import prompts
 from mutants import _quantisers, catalogue, judge, models
 from mutants._patient import open_patient
 from mutants.mutant import Answer, Healthy, Mutant, Planted, Ward, agrees
+from mutants.page import put
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
@@ -296,13 +297,13 @@ def test_what_an_earlier_run_found_out_is_not_asked_again(bench: Callable[[], Mo
     assert bench()._known(tmp_path / "scores", [other]) == []
 
 
-def test_the_tables_are_put_between_their_marks(bench: Callable[[], ModuleType], tmp_path: Path) -> None:
+def test_the_tables_are_put_between_their_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "a\n<!-- twins: begin -->\nold\n<!-- twins: end -->\nb\n<!-- real: begin --><!-- real: end -->\n",
         encoding="utf-8",
     )
-    bench().write(page, "new", "twins")
+    put(page, "new", "twins")
     assert page.read_text(encoding="utf-8") == (
         "a\n<!-- twins: begin -->\n\nnew\n<!-- twins: end -->\nb\n<!-- real: begin --><!-- real: end -->\n"
     )
