@@ -9,6 +9,7 @@ Exit status 1 when a promise is missed: see `tests/mutants/gate_judge.py`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -42,16 +43,20 @@ def main() -> int:
     if not cases:
         print("no case has that in its name", file=sys.stderr)
         return 2
-    scores = []
+    scores = _known(given.json, cases) if given.resume else []
+    asked = {score.id for score in scores}
+    if given.json and not given.resume:
+        given.json.write_text("", encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="apr-gate-mutants-") as folder:
         ward = Ward(Stock(Path(folder) / "stock"), Path(folder) / "scratch")
-        for case in cases:
+        for case in (case for case in cases if case.id not in asked):
             scores.append(gate_judge.judge(case, ward))
             if given.json:
                 with given.json.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(scores[-1])) + "\n")
             _report_one(case, scores[-1], len(scores), len(cases), verbose=given.verbose)
-    text = page(scores)
+    order = {case.id: place for place, case in enumerate(cases)}
+    text = page(sorted(scores, key=lambda score: order[score.id]))
     if given.write:
         put(PAGE, text, "gates")
     else:
@@ -85,6 +90,20 @@ def page(scores: Sequence[GateScore]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _known(file: Path | None, cases: Sequence[GateCase]) -> list[GateScore]:
+    """What an earlier run has found out of these cases; a line that was not written to its end is asked again."""
+    if file is None or not file.exists():
+        return []
+    wanted, found = {case.id for case in cases}, {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            fields = json.loads(line)
+            if fields["id"] in wanted:
+                found[fields["id"]] = GateScore(**fields | {"others": tuple(fields["others"])})
+    file.write_text("".join(json.dumps(asdict(score)) + "\n" for score in found.values()), encoding="utf-8")
+    return list(found.values())
+
+
 def _code(score: GateScore) -> str:
     return score.said.split(":", 1)[0].rpartition(" ")[2]
 
@@ -103,6 +122,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", default=[], metavar="TEXT", help="cases with this in their id")
     parser.add_argument("--verbose", action="store_true", help="every case on stderr, not only the misses")
     parser.add_argument("--json", type=Path, metavar="FILE", help="one line a case, as it comes")
+    parser.add_argument("--resume", action="store_true", help="do not ask again what --json holds already")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.relative_to(ROOT)}")
     return parser.parse_args()
 

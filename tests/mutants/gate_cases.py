@@ -125,6 +125,8 @@ def _of_behaviour() -> list[GateCase]:
         GateCase("golden_output", "down_swapped", wrong, _edited(lambda p: p.swap(_DOWN.format(5), _DOWN.format(6)))),
         GateCase("golden_output", "rope_theta", wrong, _edited(_set("rope_theta", 100.0))),
         GateCase("golden_output", "heads_not_permuted", wrong, _edited(plant_quantization._undo_permutation(9, 3))),
+        # nothing but rounding, twice over; llama.cpp computes the same answers from this file, and they are wrong
+        GateCase("golden_output", "rounded_to_q4_0", wrong, _copy(next(p for p in healthy.real() if p.name == "q4_0"))),
         GateCase("golden_output", "never_stops", _codes("never-stops", "template-leak"), _edited(_template("<|im_", "<|mi_"))),
         GateCase("degeneration", "gates_and_ups_swapped", _codes("loop", "dead-loop", "repetition", "script-drift"), _edited(lambda p: _swap_all(p, both))),
         GateCase("python_syntax", "o_swapped", _codes("syntax"), _edited(lambda p: p.swap(_O.format(0), _O.format(1)), QWEN)),
@@ -159,7 +161,9 @@ def sound() -> list[GateCase]:
         GateCase(_SOUND, f"{alias.partition('-')[0]}{ending.strip('/') or '.safetensors'}.{profile}", frozenset(), _as_is(alias, ending), profile)
         for (alias, ending), profile in itertools.product(formats, ("smoke", "release"))
     ]  # fmt: skip
-    copies = [pair for pair in healthy.real() if pair.group in ("format", "rounding", "harmless", "template")]
+    copies = [
+        p for p in healthy.real() if p.group in ("format", "rounding", "harmless", "template") and p.name != "q4_0"
+    ]
     return [*found, *(GateCase(_SOUND, f"{p.group}.{p.name}.{p.variant}", frozenset(), _copy(p)) for p in copies)]
 
 
@@ -444,8 +448,8 @@ class NanWhenLong(_Moved):
     """Beyond 100 tokens at once the logits are not finite."""
 
     def when(self, spans: Sequence[Span]) -> bool:
-        """By the length of the first."""
-        return len(spans[0].token_ids) > 100
+        """By the length of any."""
+        return any(len(span.token_ids) > 100 for span in spans)
 
     def change(self, logits: np.ndarray) -> np.ndarray:
         """No numbers."""

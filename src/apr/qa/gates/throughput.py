@@ -47,6 +47,7 @@ class Speed:
 )
 def check(judged: Judged) -> Iterator[Finding]:
     """Decode in rounds beside plain reads of memory, and hold the share of the limit against the slowest that is sound."""
+    _ = judged.language_model  # a file that cannot be loaded says so
     by_codec = _workload.bytes_by_codec(judged.checkpoint)
     n_bytes = sum(by_codec.values())
     held = _machine.cache_bytes(2) * judged.model.threads
