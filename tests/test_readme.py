@@ -40,4 +40,12 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", README)
-    assert links and [link for link in links if not (ROOT / link).exists()] == []
+    assert links and [link for link in links if not _leads(*link.partition("#")[::2])] == []
+
+
+def _leads(path: str, anchor: str) -> bool:
+    """Whether a file is there, and the heading in it that an anchor names."""
+    if not (ROOT / path).exists():
+        return False
+    headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE) if anchor else [""]
+    return anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}

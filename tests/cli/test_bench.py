@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import tiny
+from apr import hub
 from apr.bench import _machine
 from cli.conftest import Apr
 
 QUICK = ("--prompt-tokens", "12", "--new-tokens", "6", "--repeats", "1", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Path:
+    """Resolved before the home is an empty one."""
+    return hub.resolve("smollm2")
 
 
 @pytest.fixture
@@ -72,10 +78,9 @@ def test_an_endpoint_is_refused(apr_command: Apr) -> None:
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parity
-def test_smollm2_is_measured_beside_llama_cpp(apr_command: Apr, real_model: Callable[[str], Path]) -> None:
+def test_smollm2_is_measured_beside_llama_cpp(apr_command: Apr, smollm2: Path) -> None:
     pytest.importorskip("xllamacpp")
-    path = real_model("smollm2")
-    found = apr_command("bench", path, "--vs", "llama-cpp", "--prompt-tokens", "32", "--repeats", "2", "--json")
+    found = apr_command("bench", smollm2, "--vs", "llama-cpp", "--prompt-tokens", "32", "--repeats", "2", "--json")
     report = found.json()
     assert (found.exit_code, report["refused"]) == (0, {})
     assert {row["engine"] for row in report["speeds"]} == {"native", "llama-cpp"}
