@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,15 @@ def test_nothing_is_called_utils() -> None:
 
 def _docstring_lines(node: ast.FunctionDef) -> int:
     return len((ast.get_docstring(node, clean=False) or "").splitlines())
+
+
+def test_every_skip_stands_in_the_quarantine() -> None:
+    page = (TESTS / "QUARANTINE.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([^`]+\.py)`", page, re.MULTILINE))
+    skips = re.compile(r"importorskip\(|pytest\.skip\(|mark\.skip|xfail")
+    found = {
+        path.relative_to(TESTS).as_posix()
+        for path in TESTS.rglob("*.py")
+        if path != Path(__file__) and skips.search(path.read_text(encoding="utf-8"))
+    }
+    assert listed == found

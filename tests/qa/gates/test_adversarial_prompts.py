@@ -149,7 +149,7 @@ def test_a_model_without_a_template_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_real_models_stand(alias: str, real_model: Callable[[str], Path]) -> None:
     result = one(real_model(alias), GATE, profile="smoke")
     assert result.status == "pass" and result.measure["n_failed"] == 0

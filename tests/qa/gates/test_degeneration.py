@@ -67,7 +67,7 @@ def test_one_loop_among_many_answers_is_told_and_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_real_models_write_sound_text(alias: str, real_model: Callable[[str], Path]) -> None:
     with Judged(real_model(alias), profile="smoke") as one:
         assert gate.run("smoke", one, only=(GATE,)).gates[0].status == "pass"

@@ -90,7 +90,7 @@ def test_a_cache_that_slips_fails_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_real_models_pass(alias: str, real_model: Callable[[str], Path]) -> None:
     result = result_of(Subject(real_model(alias), activations="int8"))
     assert result.status == "pass", result.message

@@ -108,7 +108,7 @@ def test_a_model_that_means_nothing_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_real_models_answer_right(alias: str, real_model: Callable[[str], Path]) -> None:
     result = real(Subject(real_model(alias), activations="int8"))
     assert result.status == "pass", [(f.code, f.message) for f in result.findings]

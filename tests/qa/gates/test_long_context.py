@@ -135,7 +135,7 @@ def test_the_bases_tried_are_others_and_the_nearest_first(own: float) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_real_models_pass(alias: str, real_model: Callable[[str], Path]) -> None:
     result = result_of(Subject(real_model(alias), activations="int8"))
     assert result.status == "pass", result.message

@@ -144,7 +144,7 @@ def test_the_gate_measures_for_real(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_real_models_do_not_fail(alias: str, real_model: Any) -> None:
     with Judged(real_model(alias), profile="smoke") as judged:
         found = gate.run("smoke", judged, only=["throughput"]).gates[0]
