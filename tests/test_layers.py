@@ -27,7 +27,7 @@ LINE = (
     "cli",
     "server",
 )
-FREE = {"errors", "_folder", "_atomic"}  # everyone may import these
+FREE = {"errors", "_folder", "_atomic", "_plain"}  # everyone may import these
 SOURCE = Path(apr.__file__).parent
 
 

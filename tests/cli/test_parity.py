@@ -11,10 +11,10 @@ from click.shell_completion import BashComplete
 
 import parity_samples as samples
 import tiny
+from apr._plain import plain
 from apr.cli import _chain, _progress, group
 from apr.parity import chain
 from apr.parity._report import ParityReport
-from apr.reports.json import plain
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 
 import gate_samples as samples
 import tiny
+from apr._plain import plain
 from apr.qa import gate
 from apr.qa._judged import Judged
 from apr.qa.gate import Report
-from apr.reports.json import plain
 
 
 @pytest.fixture

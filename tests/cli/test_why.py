@@ -10,9 +10,9 @@ import pytest
 
 import parity_samples as samples
 import tiny
+from apr._plain import plain
 from apr.parity import why as why_module
 from apr.parity._report import WhyReport
-from apr.reports.json import plain
 
 
 @pytest.fixture

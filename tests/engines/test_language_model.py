@@ -9,13 +9,13 @@ import pytest
 
 import apr
 import tiny
+from apr._plain import plain as plain_of
 from apr.engines._language_model import of_file
 from apr.engines._sampling import Sampling
 from apr.errors import UnsupportedError, UsageError
 from apr.formats import open_model
 from apr.kernels import _extension
 from apr.models._checkpoint import Checkpoint
-from apr.reports import json as report_json
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_record_holds_what_the_run_depended_on(paths: dict[str, Path]) -> None
         record = model.generate(
             "Hi", max_tokens=3, sampling=Sampling(temperature=0.9, seed=4), stop=["zzz"], at_eos="ignore"
         )
-    plain = report_json.plain(record)
+    plain = plain_of(record)
     assert plain["schema"] == "apr.run/1"
     assert plain["engine"] == plain["kernel_set"] == ("numpy" if _extension.native() is None else "native")
     assert plain["activations"] in ("int8", "float32") and plain["kv_cache"] in ("float16", "float32")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import gate_samples as samples
+from apr._plain import plain
 from apr.qa.gate import Report
 from apr.reports import _gates, html
-from apr.reports.json import plain
 from browser import light_colours, needs_browser, screenshot
 
 

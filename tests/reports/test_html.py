@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import parity_samples as samples
+from apr._plain import plain
 from apr.parity._link import LINKS, LinkResult
 from apr.parity._report import ParityReport, WhyReport
 from apr.reports import _html_charts, _html_maps, html
-from apr.reports.json import plain
 from browser import chromium, light_colours, needs_browser, screenshot
 
 VOID = {"meta", "br", "rect", "line", "circle"}

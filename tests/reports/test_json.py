@@ -7,7 +7,6 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,15 +22,6 @@ class Thing:
 
 def test_the_schema_comes_first_and_what_is_not_finite_is_null() -> None:
     assert json.dumps(Thing(float("nan"), Path("a/b"))) == '{"schema": "apr.thing/1", "value": null, "where": "a/b"}'
-
-
-def test_numpy_values_are_plain_numbers() -> None:
-    assert json.plain({"a": np.float32(0.5), "b": np.arange(3), "c": np.int64(7), "d": np.float64("inf")}) == {
-        "a": 0.5,
-        "b": [0, 1, 2],
-        "c": 7,
-        "d": None,
-    }
 
 
 @given(st.text(st.characters(codec=None, exclude_categories=())))

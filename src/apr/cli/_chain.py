@@ -95,9 +95,9 @@ def is_record(path: str) -> bool:
 
 def parity_of_records(reference: Path, candidate: Path, *, under_test: Sequence[str]) -> ParityReport:
     """Two kept runs as a report of one link: their figures are its measure."""
+    from apr._plain import plain
     from apr.parity._link import Finding, LinkResult
     from apr.parity.records import compare_records
-    from apr.reports.json import plain
 
     started = time.perf_counter()
     found = compare_records(reference, candidate, under_test=under_test)

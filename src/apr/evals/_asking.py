@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apr._plain import plain
 from apr.engines._language_model import Conversation, LanguageModel, Run
 from apr.engines._sampling import Sampling
 from apr.errors import AprError, UsageError
-from apr.evals._journal import Journal, plain
+from apr.evals._journal import Journal
 from apr.evals._options import Options, Progress, Regime
 
 Record = dict[str, Any]  # a run record (`apr.run/1`) as JSON knows it

@@ -6,16 +6,15 @@ again, half a last line is cut off and said, anything else that is wrong is refu
 
 from __future__ import annotations
 
-import dataclasses
 import fcntl
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from apr import _atomic
+from apr._plain import plain
 from apr.errors import FormatError, UsageError
 
 SCHEMA = "apr.eval-journal/1"
@@ -131,23 +130,6 @@ class Journal:
             while view:
                 view = view[os.write(self._file, view) :]
         os.fsync(self._file)
-
-
-def plain(value: Any) -> Any:
-    """Dataclasses, tuples and paths as what JSON knows; a float that is not finite becomes null, as in reports."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted(plain(item) for item in value)
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    return value
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
