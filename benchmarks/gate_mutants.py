@@ -9,7 +9,6 @@ Exit status 1 when a promise is missed: see `tests/mutants/gate_judge.py`.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from mutants.gate_cases import GateCase  # noqa: E402
 from mutants.gate_judge import GateScore  # noqa: E402
 from mutants.models import Stock  # noqa: E402
 from mutants.mutant import Ward  # noqa: E402
-from mutants.page import put  # noqa: E402
+from mutants.page import known, put  # noqa: E402
 
 PAGE = ROOT / "docs" / "mutants.md"
 
@@ -43,7 +42,8 @@ def main() -> int:
     if not cases:
         print("no case has that in its name", file=sys.stderr)
         return 2
-    scores = _known(given.json, cases) if given.resume else []
+    earlier = known(given.json, (case.id for case in cases)) if given.resume else []
+    scores = [GateScore(**fields | {"others": tuple(fields["others"])}) for fields in earlier]
     asked = {score.id for score in scores}
     if given.json and not given.resume:
         given.json.write_text("", encoding="utf-8")
@@ -88,20 +88,6 @@ def page(scores: Sequence[GateScore]) -> str:
     if missed:
         parts.append("Missed:\n\n" + "\n".join(f"- `{s.id}`: {s.said}" for s in missed))
     return "\n\n".join(parts) + "\n"
-
-
-def _known(file: Path | None, cases: Sequence[GateCase]) -> list[GateScore]:
-    """What an earlier run has found out of these cases; a line that was not written to its end is asked again."""
-    if file is None or not file.exists():
-        return []
-    wanted, found = {case.id for case in cases}, {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            fields = json.loads(line)
-            if fields["id"] in wanted:
-                found[fields["id"]] = GateScore(**fields | {"others": tuple(fields["others"])})
-    file.write_text("".join(json.dumps(asdict(score)) + "\n" for score in found.values()), encoding="utf-8")
-    return list(found.values())
 
 
 def _code(score: GateScore) -> str:

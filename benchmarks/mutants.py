@@ -10,7 +10,6 @@ Exit status 1 when a promise is missed: see `tests/mutants/judge.py`.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import multiprocessing
 import os
@@ -27,7 +26,7 @@ from mutants import catalogue, judge  # noqa: E402 - found on the path made abov
 from mutants.judge import Score, Tally  # noqa: E402
 from mutants.models import Stock  # noqa: E402
 from mutants.mutant import Healthy, Mutant, Ward  # noqa: E402
-from mutants.page import put  # noqa: E402
+from mutants.page import known, put  # noqa: E402
 
 PAGE = ROOT / "docs" / "mutants.md"
 _WARD: Ward | None = None
@@ -40,7 +39,8 @@ def main() -> int:
     if not cases:
         print("no case has that in its name", file=sys.stderr)
         return 2
-    scores = _known(given.json, cases) if given.resume else []
+    earlier = known(given.json, (case.id for case in cases)) if given.resume else []
+    scores = [Score(**fields | {"warned": tuple(fields["warned"])}) for fields in earlier]
     asked = {score.id for score in scores}
     cases = [case for case in cases if case.id not in asked]
     n_cases = len(scores) + len(cases)
@@ -174,21 +174,6 @@ def _chosen(given: argparse.Namespace) -> list[Mutant | Healthy]:
     cases = [case for case in cases if not given.only or any(word in case.id for word in given.only)]
     first, step = map(int, given.part.split("/"))
     return cases[first - 1 :: step]
-
-
-def _known(file: Path | None, cases: Sequence[Mutant | Healthy]) -> list[Score]:
-    """What an earlier run has found out of these cases; a line that was not written to its end is asked again."""
-    if file is None or not file.exists():
-        return []
-    wanted, found = {case.id for case in cases}, {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            fields = json.loads(line)
-            if fields["id"] in wanted:
-                found[fields["id"]] = Score(**fields | {"warned": tuple(fields["warned"])})
-    # the half line goes
-    file.write_text("".join(json.dumps(judge.as_json(score)) + "\n" for score in found.values()), encoding="utf-8")
-    return list(found.values())
 
 
 def _options() -> argparse.Namespace:

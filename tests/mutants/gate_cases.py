@@ -20,7 +20,7 @@ from apr.engines._subject import Subject
 from apr.models._decoder import Span, Tap, no_tap
 from apr.qa import gate
 from apr.qa._judged import Judged
-from mutants import healthy, plant_quantization
+from mutants import healthy, plant_quantization, plant_template
 from mutants._engines import Wrapped, loader
 from mutants._patient import Patient, open_patient
 from mutants._patient_gguf import GgufPatient
@@ -74,7 +74,7 @@ def defects() -> list[GateCase]:
 def _of_the_file() -> list[GateCase]:
     return [
         GateCase("file_structure", "apr_byte_flipped", _codes("checksum-mismatch"), _damaged(SMOL, ".apr", _flip_last_byte)),
-        GateCase("format_parity", "template_changed", _codes("template-text"), _edited(_template("<|im_start|>", "<|start|>"), against=True)),
+        GateCase("format_parity", "template_changed", _codes("template-text"), _edited(plant_template._replace("<|im_start|>", "<|start|>"), against=True)),
         GateCase("format_parity", "eps", _codes("metadata-value"), _edited(_set("rms_norm_eps", 1e-6), against=True)),
         GateCase("format_parity", "block_of_noise", _codes("weights-quantization", "weights-unexplained"), _edited(_blocks(_DOWN.format(11), plant_quantization._noise_in_block), against=True), "release"),
     ]  # fmt: skip
@@ -107,10 +107,10 @@ def _of_language() -> list[GateCase]:
     return [
         GateCase("stop_tokens", "newline_stops", _codes("extra"), _edited(_stops_at("Ċ"))),
         GateCase("chat_template", "removed", _codes("missing"), _edited(lambda p: p.set_template(None))),
-        GateCase("chat_template", "marker_misspelt", _codes("unknown-marker"), _edited(_template("<|im_end|>", "<|im_edn|>"))),
-        GateCase("chat_template", "content_lost", _codes("message-lost"), _edited(_template("message['content']", "'hello'"))),
-        GateCase("chat_template", "no_syntax", _codes("template-error", "suspicious"), _edited(_template("{% endfor %}", ""))),
-        GateCase("chat_template", "written_twice", _codes("double"), _edited(_doubled)),
+        GateCase("chat_template", "marker_misspelt", _codes("unknown-marker"), _edited(plant_template._replace("<|im_end|>", "<|im_edn|>"))),
+        GateCase("chat_template", "content_lost", _codes("message-lost"), _edited(plant_template._replace("message['content']", "'hello'"))),
+        GateCase("chat_template", "no_syntax", _codes("template-error", "suspicious"), _edited(plant_template._replace("{% endfor %}", ""))),
+        GateCase("chat_template", "written_twice", _codes("double"), _edited(plant_template._twice)),
         GateCase("special_token_injection", "always_parsed", _codes("forged"), _edited(_user_defined("<|im_end|>"))),
         GateCase("tokenizer_roundtrip", "digit_lost", _codes("lost"), _edited(_renamed("7", "<lost>"))),
     ]  # fmt: skip
@@ -127,7 +127,7 @@ def _of_behaviour() -> list[GateCase]:
         GateCase("golden_output", "heads_not_permuted", wrong, _edited(plant_quantization._undo_permutation(9, 3))),
         # nothing but rounding, twice over; llama.cpp computes the same answers from this file, and they are wrong
         GateCase("golden_output", "rounded_to_q4_0", wrong, _copy(next(p for p in healthy.real() if p.name == "q4_0"))),
-        GateCase("golden_output", "never_stops", _codes("never-stops", "template-leak"), _edited(_template("<|im_", "<|mi_"))),
+        GateCase("golden_output", "never_stops", _codes("never-stops", "template-leak"), _edited(plant_template._replace("<|im_", "<|mi_"))),
         GateCase("degeneration", "gates_and_ups_swapped", _codes("loop", "dead-loop", "repetition", "script-drift"), _edited(lambda p: _swap_all(p, both))),
         GateCase("python_syntax", "o_swapped", _codes("syntax"), _edited(lambda p: p.swap(_O.format(0), _O.format(1)), QWEN)),
         GateCase("long_context", "rope_theta", _codes("rope-theta"), _edited(_set("rope_theta", 10000.0))),
@@ -308,20 +308,6 @@ def _pre(name: str) -> Edit:
 
 def _stops_at(token: str) -> Edit:
     return lambda patient: patient.set_stop_list([patient.token_id(token)])
-
-
-def _template(old: str, new: str) -> Edit:
-    def edit(patient: Patient) -> None:
-        text = patient.template() or ""
-        assert old in text, f"the template has no {old!r}"
-        patient.set_template(text.replace(old, new))
-
-    return edit
-
-
-def _doubled(patient: Patient) -> None:
-    text = patient.template() or ""
-    patient.set_template(text + text)
 
 
 # engines

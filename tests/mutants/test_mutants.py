@@ -23,7 +23,7 @@ from apr.parity._probes import prompts
 from mutants import _quantisers, catalogue, judge, models
 from mutants._patient import open_patient
 from mutants.mutant import Answer, Healthy, Mutant, Planted, Ward, agrees
-from mutants.page import put
+from mutants.page import known, put
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
@@ -287,14 +287,13 @@ def test_the_page_counts_and_lists_every_miss(bench: Callable[[], ModuleType]) -
     assert "- `weights.doubled/llama/gguf`: wrong cause; wanted weights.scaled" in text
 
 
-def test_what_an_earlier_run_found_out_is_not_asked_again(bench: Callable[[], ModuleType], tmp_path: Path) -> None:
-    kept = scored()
-    line = json.dumps(judge.as_json(kept))
+def test_what_an_earlier_run_found_out_is_not_asked_again(tmp_path: Path) -> None:
+    kept = judge.as_json(scored())
+    line = json.dumps(kept)
     (tmp_path / "scores").write_text(f"{line}\n{line[: len(line) // 2]}", encoding="utf-8")
-    same, other = case(kept.id), case("weights.zeroed/llama/gguf")
-    assert bench()._known(tmp_path / "scores", [same, other]) == [kept]
+    assert known(tmp_path / "scores", [str(kept["id"]), "weights.zeroed/llama/gguf"]) == [json.loads(line)]
     assert (tmp_path / "scores").read_text(encoding="utf-8") == f"{line}\n"
-    assert bench()._known(tmp_path / "scores", [other]) == []
+    assert known(tmp_path / "scores", ["weights.zeroed/llama/gguf"]) == []
 
 
 def test_the_tables_are_put_between_their_marks(tmp_path: Path) -> None:
