@@ -28,6 +28,7 @@
       MissingDependency        says which extra to install
       MissingTensor            exit 3: the architecture needs a tensor that the file does not have
       ConversionError          a conversion that would lose something, or whose read-back differs
+      ContractError            a contract that cannot be read, or a check in it that cannot be run
       HubError                 a model could not be found or fetched
         ChecksumError          exit 3: fetched bytes are not the ones that were promised
         OfflineError           the network is needed and closed
@@ -186,6 +187,19 @@ class MissingTensor(AprError):
 
 class ConversionError(AprError):
     """A conversion that would lose something, or whose read-back differs."""
+
+
+class ContractError(AprError):
+    """A contract that cannot be read, or a check in it that cannot be run.
+
+    path:  the file
+    line:  counted from 1; None where there is no single line
+    """
+
+    def __init__(self, path: Path | str, message: str, *, line: int | None = None) -> None:
+        self.path = Path(path)
+        self.line = line
+        super().__init__(f"{path}:{line}: {message}" if line is not None else f"{path}: {message}")
 
 
 class HubError(AprError):

@@ -1,0 +1,157 @@
+"""YAML as plain data that knows its lines; read as hostile input.
+
+Built from the nodes of PyYAML's safe composer, so no tag makes an object. Dates stay text, a scalar's own spelling is
+kept beside its value (version `1.10` is not the number 1.1), and a key that stands twice is reported, not overwritten in silence.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from apr.errors import ContractError
+
+Where = tuple[str | int, ...]  # keys and indices from the root
+
+# the largest contract upstream has is 0.2 MB; these stop a bomb of aliases, a deep nest and a wrong file
+LONGEST_BYTES = 1 << 20
+MOST_VALUES = 50_000
+DEEPEST = 64
+_MOST_OPEN = 2000  # brackets that are not closed yet, those in texts counted: PyYAML's scanner takes their square
+_LONGEST_NUMBER = 100  # digits; what is longer is text, and Python refuses integers of thousands
+
+# YAML 1.2: yes, no, on and off are text
+_BOOLEANS = {"true": True, "false": False}
+_NULL = frozenset({"", "~", "null"})
+_INT = re.compile(r"[-+]?[0-9][0-9_]*")
+# YAML 1.2 and not 1.1, where 1e-6 is text
+_FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A document.
+
+    value:       dicts, lists, text, numbers, booleans, None; keys are text
+    lines:       of every value by its place, counted from 1; of a mapping's value, the line of its key
+    texts:       scalars as they are spelled
+    duplicates:  places of keys that stand more than once, with the line of the later one, which is the one that counts
+    """
+
+    value: Any
+    lines: Mapping[Where, int]
+    texts: Mapping[Where, str]
+    duplicates: tuple[tuple[Where, int], ...]
+
+    def line(self, *where: str | int) -> int:
+        """Of a value, or of what it would stand in."""
+        while where and where not in self.lines:
+            where = where[:-1]
+        return self.lines.get(where, 1)
+
+
+def parse(data: bytes, path: Path) -> Tree:
+    """Read one document. Raises ContractError with the line for what is no YAML, too large, too deep or not text."""
+    if len(data) > LONGEST_BYTES:
+        raise ContractError(path, f"{len(data):,} bytes; a contract has at most {LONGEST_BYTES:,}: is this one?")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise ContractError(path, f"byte {exc.start} is not UTF-8; save the file as UTF-8") from exc
+    if _most_open(text) > _MOST_OPEN:
+        raise ContractError(path, f"nested deeper than {DEEPEST} levels; a contract is not")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        line = mark.line + 1 if mark is not None else None
+        raise ContractError(path, f"no YAML: {exc.problem or exc.context}; mend that line", line=line) from exc
+    except yaml.YAMLError as exc:
+        raise ContractError(path, f"no YAML: {str(exc).splitlines()[0]}") from exc
+    except RecursionError as exc:
+        raise ContractError(path, f"nested deeper than {DEEPEST} levels; a contract is not") from exc
+    if node is None:
+        raise ContractError(path, "an empty document; a contract is a mapping with metadata and falsification_tests")
+    return _Reader(path).read(node)
+
+
+class _Reader:
+    """Plain data out of nodes. An alias is read again wherever it stands, and counts each time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: dict[Where, int] = {}
+        self._texts: dict[Where, str] = {}
+        self._duplicates: list[tuple[Where, int]] = []
+        self._n_values = 0
+
+    def read(self, node: yaml.Node) -> Tree:
+        value = self._value(node, (), _line(node))
+        return Tree(value, self._lines, self._texts, tuple(self._duplicates))
+
+    def _value(self, node: yaml.Node, where: Where, line: int) -> Any:
+        self._n_values += 1
+        if self._n_values > MOST_VALUES:
+            raise ContractError(self._path, f"more than {MOST_VALUES:,} values, aliases counted; a contract has fewer")
+        if len(where) > DEEPEST:
+            raise ContractError(self._path, f"nested deeper than {DEEPEST} levels; a contract is not", line=line)
+        self._lines[where] = line
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, where)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*where, i), _line(item)) for i, item in enumerate(node.value)]
+        self._texts[where] = str(node.value)
+        is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return _scalar(str(node.value)) if is_plain else str(node.value)
+
+    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = _line(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ContractError(self._path, "a key that is itself a list or a mapping; keys are text", line=line)
+            key = str(key_node.value)
+            if key == "<<" and key_node.style is None:  # a merge: what is there stays
+                merged = self._value(value_node, (*where, key), line)
+                parts = merged if isinstance(merged, list) else [merged]
+                for part in filter(lambda part: isinstance(part, dict), parts):
+                    found = part | found
+                continue
+            if (*where, key) in self._lines and key in found:
+                self._duplicates.append(((*where, key), line))
+            found[key] = self._value(value_node, (*where, key), line)
+        return found
+
+
+def _most_open(text: str) -> int:
+    """The most brackets that are open at once."""
+    steps = (1 if c in "[{" else -1 for c in text if c in "[]{}")
+    return max(itertools.accumulate(steps), default=0)
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _scalar(text: str) -> Any:
+    """A plain scalar's value; what looks like nothing else is text, dates and versions among it."""
+    word = text.lower()
+    if word in _NULL:
+        return None
+    if word in _BOOLEANS:
+        return _BOOLEANS[word]
+    if len(text) > _LONGEST_NUMBER:
+        return text
+    if _INT.fullmatch(text):
+        return int(text.replace("_", ""))
+    if _FLOAT.fullmatch(text):
+        return float(text.replace("_", ""))
+    if word.lstrip("+-") in (".inf", ".nan"):
+        return float(word.replace(".", ""))
+    return text
