@@ -1,1 +1,1 @@
-"""Promises, and the evidence that keeps them: contracts, evidence, predictions."""
+"""Promises, and what keeps them: contracts, the evidence of runs, predictions, and how each promise stands."""

@@ -1,0 +1,388 @@
+"""Evidence: what was promised, fixed before the run; what was found, one in-toto Statement a run; and until when it holds.
+
+A store is a folder: `statements/` with a file a run, `index.jsonl` and `head.json` (see `_index`), and `pending/` with what was
+fixed for the runs that have not ended. A run ends in this order: its statement, its row, the head, and only then its
+pending file goes; a process killed in between leaves a store that says which run it was.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+import apr
+from apr import _atomic
+from apr.errors import FormatError, HostileFile, UsageError
+from apr.ledger import _audit, _index, _signing, _statement
+from apr.ledger._index import Index, Problem, Row
+from apr.ledger._statement import Begun, Ended, Pinned, Record, Tested
+from apr.ledger._subject import Subject
+
+__all__ = [
+    "Entry",
+    "Pending",
+    "Problem",
+    "Promised",
+    "Store",
+    "Subject",
+    "Tested",
+    "abandon",
+    "begin",
+    "expired",
+    "finish",
+]
+
+DEFAULT_FOLDER = Path("evidence")
+# what computes, or decides what is computed
+_PACKAGES = ("numpy", "tokenizers", "safetensors", "jinja2", "xllamacpp", "transformers", "torch")
+_PACKAGE_OF = {"llama-cpp": "xllamacpp", "llama-cpp-noflash": "xllamacpp", "transformers": "transformers"}
+
+
+class Promised(Protocol):
+    """What evidence must know of a contract."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A run that was begun: what is fixed about it is on the disk.
+
+    begun:  what is fixed
+    folder: of the store
+    """
+
+    begun: Begun
+    folder: Path
+    _lock: int
+
+    @property
+    def id(self) -> str:
+        """Of the run."""
+        return self.begun.id
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A run of the index, with its statement.
+
+    row:        its line in the index
+    path:       of the statement
+    record:     what the statement says
+    is_signed:  whether an envelope lies beside it; `Store.verify` says whether it is to be believed
+    """
+
+    row: Row
+    path: Path
+    record: Record
+    is_signed: bool
+
+
+class Store:
+    """A folder of evidence. Nothing in it is changed or removed; it need not exist yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def entries(self) -> list[Entry]:
+        """Every run of the index, the oldest first. Raises FormatError for a statement that is not as it was listed."""
+        with _index.locked(self.folder, for_writing=False):
+            index = Index(self.folder)
+            if index.problems:
+                raise FormatError(index.path, f"{index.problems[0].sentence}; next: apr evidence verify")
+            return [self._entry(row) for row in index.rows]
+
+    def entry(self, run: str) -> Entry:
+        """One run. Raises UsageError if it is not there, FormatError if its statement is not as it was listed."""
+        with _index.locked(self.folder, for_writing=False):
+            row = Index(self.folder).find(_index.check_id(run))
+            if row is None:
+                raise UsageError(f"{self.folder}: no run {run}; apr evidence list shows what is there")
+            return self._entry(row)
+
+    def head(self) -> str | None:
+        """The hash of the last row, which stands for all before it: kept elsewhere, it shows that none is missing."""
+        with _index.locked(self.folder, for_writing=False):
+            rows = Index(self.folder).rows
+            return rows[-1].hash if rows else None
+
+    def verify(self, *, key: Path | None = None, head: str | None = None) -> list[Problem]:
+        """Everything that is not as it was written, and the runs that never ended; those under way are no problem.
+
+        key:   a public key with which every statement must have been signed
+        head:  what `head` said once
+        """
+        return _audit.problems(self.folder, key=key, head=head)
+
+    def under_way(self) -> list[str]:
+        """Runs whose process is still there."""
+        return [run for run in _index.pending_runs(self.folder) if _audit.is_running(self.folder, run)]
+
+    def close(self, run: str) -> Path:
+        """End a run whose process is gone: list its statement if it was written, else one that says it was abandoned.
+
+        Raises UsageError if there is no such run or it is under way, FormatError if the store is damaged.
+        """
+        path = _index.pending_path(self.folder, run)
+        if not path.exists():
+            raise UsageError(f"{self.folder}: no run {run} is unfinished; apr evidence verify names those that are")
+        if _audit.is_running(self.folder, run):
+            raise UsageError(f"the run {run} is under way; wait for it, or end its process first")
+        begun = _read_pending(path)
+        written = _index.statement_path(self.folder, run)
+        if written.exists():
+            content = written.read_bytes()
+            if _statement.read(written, content).begun != begun:
+                raise FormatError(
+                    written, f"is not about the run that {path} began; one of them was changed, remove neither"
+                )
+        else:
+            content = _statement.make(begun, (), finished_at=_now(), ended="abandoned")
+        return _write(self.folder, begun, content)
+
+    def sign(self, run: str, key: Path) -> tuple[Path, str]:
+        """Put a signed envelope beside a statement; its path and the id of the key. Raises as `entry` and `_signing.sign`."""
+        entry = self.entry(run)
+        content, key_id = _signing.sign(entry.path.read_bytes(), key)
+        path = _index.envelope_path(self.folder, run)
+        _atomic.write_bytes(path, content)
+        return path, key_id
+
+    def export(self, path: Path) -> int:
+        """Write every statement as one line of JSON, in the order of the index; how many there were."""
+        entries = self.entries()
+        with _atomic.writing(path) as file:
+            for entry in entries:
+                file.write(
+                    json.dumps(json.loads(entry.path.read_bytes()), separators=(",", ":")).encode("ascii") + b"\n"
+                )
+        return len(entries)
+
+    def _entry(self, row: Row) -> Entry:
+        path = _index.statement_path(self.folder, row.id)
+        if not path.exists():
+            raise FormatError(path, f"row {row.n} of the index lists it, and it is gone; next: apr evidence verify")
+        content = path.read_bytes()
+        if _statement.sha256(content) != row.sha256:
+            raise FormatError(path, f"is not what row {row.n} of the index lists; next: apr evidence verify")
+        is_signed = _index.envelope_path(self.folder, row.id).exists()
+        return Entry(row, path, _statement.read(path, content), is_signed)
+
+
+def begin(
+    folder: Path,
+    *,
+    model: Path,
+    contracts: Sequence[Promised],
+    command: Sequence[str],
+    reference: Path | None = None,
+    engines: Mapping[str, str] | None = None,
+) -> Pending:
+    """Fix what a run will be about, before anything runs; it is on the disk when this returns.
+
+    folder:   the store, made if it is not there
+    command:  the exact words of the command line
+    engines:  name and version of what computes; our own if nothing else is said
+    Raises    UsageError (no contract, an id twice), FormatError (no model, or a damaged store).
+    """
+    if not contracts:
+        raise UsageError("evidence of no contract proves nothing; name at least one")
+    ids = [contract.id for contract in contracts]
+    if len(set(ids)) < len(ids):
+        raise UsageError(f"a contract id twice among {', '.join(ids)}; name each contract once")
+    for part in ("statements", "pending"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    begun = Begun(
+        id=f"{_now(compact=True)}-{secrets.token_hex(4)}",
+        started_at=_now(),
+        model=Subject.of(model),
+        reference=Subject.of(reference) if reference is not None else None,
+        contracts=tuple(Pinned(c.id, str(c.version), c.sha256, str(c.path)) for c in contracts),
+        command=tuple(command),
+        engines=dict(engines or {"native": apr.__version__}),
+        versions=_versions(),
+        machine=_machine(),
+    )
+    path = _index.pending_path(folder, begun.id)
+    with _index.locked(folder, for_writing=True):
+        Index(folder).refuse_damaged(_index.pending_runs(folder))
+        _atomic.write_bytes(path, _statement.canonical(begun) + b"\n")
+        # until this process is gone, whatever ends it, others see that the run is under way
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return Pending(begun, folder, lock)
+
+
+def finish(pending: Pending, tests: Sequence[Tested]) -> Path:
+    """Write the statement and its row; when this returns they are on the disk. The path of the statement.
+
+    Raises UsageError (tests of a contract that was not fixed, a name twice), HostileFile (the model changed while it was
+    tested, or what was fixed was touched), FormatError (a damaged store). The run is unfinished then, and can be abandoned.
+    """
+    begun = pending.begun
+    fixed = {contract.id: contract.sha256 for contract in begun.contracts}
+    for test in tests:
+        if fixed.get(test.contract_id) != test.contract_sha256:
+            raise UsageError(
+                f"{test.name} was run for a contract with SHA-256 {test.contract_sha256[:12]}…, fixed before the run was "
+                f"{fixed.get(test.contract_id, 'none of that id')[:12]}…; the contract changed, run it again"
+            )
+    names = [test.name for test in tests]
+    if len(set(names)) < len(names):
+        raise UsageError(f"a test twice among {', '.join(names)}; each has one verdict in a run")
+    for subject in (begun.model, begun.reference):
+        if subject is not None and Subject.of(Path(subject.path)) != subject:
+            raise HostileFile(
+                subject.path, "changed while it was tested, so nothing that was found is about it; run it again"
+            )
+    return _end(pending, tests, "finished")
+
+
+def abandon(pending: Pending) -> Path:
+    """End a run that came to nothing (interrupted, an error of ours): it stays in the index as abandoned."""
+    return _end(pending, (), "abandoned")
+
+
+def expired(
+    entry: Entry, *, subject: Subject, contracts: Mapping[str, str | None], engines: Mapping[str, str] | None = None
+) -> str | None:
+    """Why a run says nothing about a model and its contracts as they are now; None if it still holds.
+
+    contracts:  SHA-256 by id, as they are now; None for one that is gone
+    engines:    name and version as they are now; what is installed if nothing is said
+    """
+    record = entry.record
+    if (said := _other_model(record.begun.model, subject)) is not None:
+        return said
+    for contract in record.begun.contracts:
+        now = contracts.get(contract.id)
+        if now is None:
+            return f"the contract {contract.id} is not here, so nobody can tell whether it is the one that was tested"
+        if now != contract.sha256:
+            return f"the contract {contract.id} changed: {contract.sha256[:12]}… was tested, it is {now[:12]}… now"
+    for name, version in record.begun.engines.items():
+        current = engines.get(name) if engines is not None else installed(name)
+        if current is None:
+            return f"the engine {name} {version} is not here, so nobody can tell whether it still computes the same"
+        if _major(current) != _major(version):
+            return f"the engine {name} is {current} now, {version} was tested, and its major version differs"
+    return None
+
+
+def installed(engine: str) -> str | None:
+    """The version of an engine as it is here; None if it is not."""
+    package = _PACKAGE_OF.get(engine)
+    if package is None:
+        return apr.__version__ if engine in ("native", "numpy") else None
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _end(pending: Pending, tests: Sequence[Tested], ended: Ended) -> Path:
+    path = _index.pending_path(pending.folder, pending.id)
+    if not path.exists() or _read_pending(path) != pending.begun:
+        raise HostileFile(path, "what was fixed before the run was changed or removed while it ran; run it again")
+    content = _statement.make(pending.begun, tests, finished_at=_now(), ended=ended)
+    _statement.read(_index.statement_path(pending.folder, pending.id), content)  # what cannot be read is not written
+    written = _write(pending.folder, pending.begun, content)
+    os.close(pending._lock)
+    return written
+
+
+def _write(folder: Path, begun: Begun, content: bytes) -> Path:
+    path = _index.statement_path(folder, begun.id)
+    with _index.locked(folder, for_writing=True):
+        pending = _index.pending_runs(folder)
+        index = Index(folder)
+        index.refuse_damaged(pending)
+        if index.find(begun.id) is None:
+            _atomic.write_bytes(path, content)
+            index.append(begun.id, statement=content, written_at=_now(), pending=pending)
+        index.settle()
+        for run in pending:  # a writer that was killed after its row left its pending file
+            if index.find(run) is not None:
+                _index.pending_path(folder, run).unlink(missing_ok=True)
+        _atomic.sync_folder(folder / "pending")
+    return path
+
+
+def _read_pending(path: Path) -> Begun:
+    from apr.formats import _json
+    from apr.formats._documents import read_limited
+
+    content = read_limited(path, max_bytes=_statement.MAX_BYTES)
+    try:
+        return _statement.begun_of(_json.parse_object(path, content, what="the begun run"))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise FormatError(
+            path, f"is no begun run of apr ({type(exc).__name__}: {exc}); restore it from a copy"
+        ) from exc
+
+
+def _other_model(tested: Subject, now: Subject) -> str | None:
+    if tested.files == now.files and tested.tensors_sha256 == now.tensors_sha256:
+        return None
+    if tested.tensors_sha256 == now.tensors_sha256:
+        changed = [name for name in {**tested.files, **now.files} if tested.files.get(name) != now.files.get(name)]
+        return (
+            f"the file changed ({', '.join(changed)}), its tensors did not: it was packed anew, or its metadata differ"
+        )
+    return (
+        f"the model changed: tensors {tested.tensors_sha256[:12]}… were tested, they are {now.tensors_sha256[:12]}… now"
+    )
+
+
+def _major(version: str) -> tuple[int, ...] | str:
+    """Before 1.0 the second number is the major one: nothing else there may break (Semantic Versioning, 4)."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        release = (*Version(version).release, 0)
+    except InvalidVersion:
+        return version
+    return release[:1] if release[0] else release[:2]
+
+
+def _versions() -> dict[str, str]:
+    found = {"apr": apr.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _machine() -> dict[str, str | int]:
+    from apr.bench import _machine as here
+    from apr.engines._language_model import default_threads
+
+    return {
+        "cpu": here.cpu_model(),
+        "cores": default_threads(),
+        "memory_bytes": here.memory_bytes(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _now(*, compact: bool = False) -> str:
+    """UTC, ISO 8601; compact for a name."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ" if compact else "%Y-%m-%dT%H:%M:%SZ")
