@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from apr.cli._options import json_option
+from apr.cli._options import complete_model, json_option
+
+if TYPE_CHECKING:
+    from apr.ledger.contract import Contract
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.group(short_help="Promises about a model: are they well made, and what changed?")
+@click.group(short_help="Promises about a model: well made, kept, changed?")
 def command() -> None:
     """Work with contracts: YAML files of promises, each with the test that would falsify it.
 
     \b
     apr contract lint contracts/
+    apr contract verify qwen2.5-coder:0.5b
+    apr contract status qwen2.5-coder:0.5b
     apr contract diff old.yaml new.yaml
     """
 
@@ -64,3 +70,119 @@ def diff(old: Path, new: Path, as_json: bool) -> int:
     report = _diff.diff(contract.read(old), contract.read(new))
     click.echo(json.dumps(report) if as_json else _contract.difference(report))
     return report.exit_code
+
+
+_contracts_option = click.option(
+    "--contract",
+    "paths",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="PATH",
+    help="A contract, or a folder of them; may be repeated. [default: contracts]",
+)
+_store_option = click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("evidence"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where evidence is kept.",
+)
+
+
+@command.command("verify", short_help="Run what the contracts promise, on a model.")
+@click.argument("model", shell_complete=complete_model)
+@_contracts_option
+@click.option("--reference", metavar="R", shell_complete=complete_model, help="The original that MODEL was made from.")
+@click.option("--only", multiple=True, metavar="ID", help="Only this test; may be repeated.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=1), default=3600, show_default=True, help="Seconds that one test may run."
+)
+@_store_option
+@json_option
+def verify(
+    model: str,
+    paths: tuple[Path, ...],
+    reference: str | None,
+    only: tuple[str, ...],
+    timeout: float,
+    store: Path,
+    as_json: bool,
+) -> int:
+    """Run every falsification test of the contracts on MODEL, and keep what came of it as evidence.
+
+    Contracts, model, command and machine are fixed before anything runs. A test that no check of ours stands behind, or that needs an
+    original and has none, is not runnable, which is no pass: the verdict is kept, broken, open or error (exit status 0, 1, 5, 4).
+
+    \b
+    apr contract verify qwen2.5-coder:0.5b
+    apr contract verify model.gguf --contract contracts/ship-two --reference original/
+    apr contract verify model.gguf --only FALSIFY-SHIP-002
+    """
+    import sys
+
+    from apr import hub
+    from apr.cli import _chain, _progress
+    from apr.ledger import verify as ledger
+    from apr.reports import _promises, json
+
+    contracts = _read_all(paths)
+    with _progress.downloading() as download:
+        path = hub.resolve(model, progress=download)
+        original = hub.resolve(reference, progress=download) if reference is not None else None
+    with _chain.testing("verifying") as tell:
+        report = ledger.verify(
+            model,
+            path,
+            contracts,
+            reference=reference,
+            reference_path=original,
+            folder=store,
+            only=only,
+            timeout_s=timeout,
+            argv=("apr", *sys.argv[1:]),
+            tell=tell or (lambda what, share: None),
+        )
+    click.echo(json.dumps(report) if as_json else _promises.verified(report))
+    return report.exit_code
+
+
+@command.command("status", short_help="How does each promise stand for a model?")
+@click.argument("model", shell_complete=complete_model)
+@_contracts_option
+@_store_option
+@json_option
+def status(model: str, paths: tuple[Path, ...], store: Path, as_json: bool) -> int:
+    """Say of every test how it stands for MODEL, from the evidence; nothing is run.
+
+    discharged: it passed on these very bytes, and neither contract nor engine has changed since. partial: it passed on another model.
+    expired, failed, undecided, error, not runnable, not run: as they say. Exit status 0 if all that blocks is discharged, 1 if
+    something failed or the evidence was touched, else 5.
+
+    \b
+    apr contract status qwen2.5-coder:0.5b
+    """
+    from apr import hub
+    from apr.cli import _progress
+    from apr.ledger import standing
+    from apr.reports import _promises, json
+
+    contracts = _read_all(paths)
+    with _progress.downloading() as download:
+        path = hub.resolve(model, progress=download)
+    report = standing.status(model, path, contracts, folder=store)
+    click.echo(json.dumps(report) if as_json else _promises.stands(report))
+    return report.exit_code
+
+
+def _read_all(paths: tuple[Path, ...]) -> list[Contract]:
+    """Every contract of some files and folders. Raises UsageError where there is none, ContractError for one that is wrong."""
+    from apr.errors import UsageError
+    from apr.ledger import contract
+
+    files: list[Path] = []
+    for path in paths or (Path("contracts"),):
+        files += sorted(found for found in path.rglob("*.y*ml")) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"no contract in {', '.join(map(str, paths or ('contracts',)))}; name one with --contract")
+    return [contract.read(file) for file in files]

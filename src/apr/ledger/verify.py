@@ -1,0 +1,176 @@
+"""Runs every falsification test of some contracts on a model, and keeps what came of it as evidence.
+
+What is promised is fixed before anything runs: the contracts' bytes, the model's, the commands, the machine. What
+came of each test is then judged by the contract's own expectation, and written down whatever it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from apr.errors import UsageError
+from apr.ledger import _running, evidence
+from apr.ledger.contract import Contract, Falsification, judge
+
+SCHEMA = "apr.contract-verify/1"
+Status = Literal["pass", "fail", "undecided", "error", "not_runnable"]
+Verdict = Literal["kept", "broken", "open", "error"]
+EXIT_CODES: Mapping[Verdict, int] = {"kept": 0, "broken": 1, "error": 4, "open": 5}
+TIMEOUT_S = 3600.0
+Tell = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One falsification test, and what came of it.
+
+    blocking:  whether the promise is broken with it
+    observed:  what the expectation looked at; interval: of the figure that decided, 95 %
+    command:   that was run; empty for one that cannot be run here
+    """
+
+    contract: str
+    id: str
+    prediction: str
+    blocking: bool
+    status: Status
+    sentence: str
+    command: tuple[str, ...] = ()
+    observed: Mapping[str, Any] = field(default_factory=dict)
+    interval: tuple[float, float] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What came of some contracts on one model.
+
+    verdict:   broken if a blocking test failed, error if one could not be judged, open if one is undecided or cannot be run here
+    evidence:  the statement that was written
+    """
+
+    model: str
+    reference: str | None
+    contracts: tuple[str, ...]
+    rows: tuple[Row, ...]
+    counts: Mapping[Status, int]
+    verdict: Verdict
+    evidence: Path
+    seconds: float
+    exit_code: int
+    schema: str = SCHEMA
+
+
+def verify(
+    model: str,
+    path: Path,
+    contracts: Sequence[Contract],
+    *,
+    reference: str | None = None,
+    reference_path: Path | None = None,
+    folder: Path,
+    only: Sequence[str] = (),
+    timeout_s: float = TIMEOUT_S,
+    argv: Sequence[str] = (),
+    tell: Tell,
+) -> VerifyReport:
+    """Run the contracts' tests on a model.
+
+    model:      as it was named; path: where it lies. The same of the reference
+    folder:     of the evidence
+    only:       ids of tests; the others are not run, and not in the evidence
+    argv:       the command line that asks, for the evidence
+    Raises      UsageError if there is no test; what evidence raises when it cannot be written.
+    """
+    started = time.perf_counter()
+    tests = [(contract, test) for contract in contracts for test in contract.falsifications if not only or test.id in only]
+    known = {test.id for _, test in tests}
+    for wanted in only:
+        if wanted not in known:
+            raise UsageError(f"no test {wanted} in {', '.join(contract.id for contract in contracts)}")
+    if not tests:
+        raise UsageError("the contracts have no falsification test: nothing can be verified")
+    pending = evidence.begin(folder, model=path, contracts=contracts, command=argv, reference=reference_path)
+    rows: list[Row] = []
+    kept: list[evidence.Tested] = []
+    try:
+        for done, (contract, test) in enumerate(tests):
+            tell(test.id, done / len(tests))
+            row, ran = _run(contract, test, model=model, reference=reference, timeout_s=timeout_s)
+            rows.append(row)
+            kept.append(_tested(contract, row, ran))
+    except BaseException:
+        evidence.abandon(pending)
+        raise
+    written = evidence.finish(pending, kept)
+    counts: dict[Status, int] = {status: sum(row.status == status for row in rows) for status in _STATUSES}
+    verdict = _verdict(rows)
+    return VerifyReport(
+        model=model,
+        reference=reference,
+        contracts=tuple(contract.id for contract in contracts),
+        rows=tuple(rows),
+        counts=counts,
+        verdict=verdict,
+        evidence=written,
+        seconds=time.perf_counter() - started,
+        exit_code=EXIT_CODES[verdict],
+    )
+
+
+_STATUSES: tuple[Status, ...] = ("pass", "fail", "undecided", "error", "not_runnable")
+
+
+def _run(
+    contract: Contract, test: Falsification, *, model: str, reference: str | None, timeout_s: float
+) -> tuple[Row, _running.Ran | None]:
+    head = {"contract": contract.id, "id": test.id, "prediction": test.prediction, "blocking": test.is_blocking}
+    reason = _running.why_not(test.check, reference=reference)
+    if reason is not None or test.check is None:
+        return Row(**head, status="not_runnable", sentence=reason or ""), None
+    with _running.filled(test.check, model=model, reference=reference) as command:
+        ran = _running.run(command, timeout_s=timeout_s)
+    if ran.document is None:
+        last = ran.said.splitlines()[-1] if ran.said else "no word on stderr"
+        sentence = f"{' '.join(command)} ended with status {ran.exit_code} and no JSON: {last}"
+        return Row(**head, status="error", sentence=sentence, command=command, seconds=ran.seconds), ran
+    outcome = judge(test.check.expect, ran.document)
+    row = Row(
+        **head,
+        status=outcome.status,
+        sentence=outcome.sentence,
+        command=command,
+        observed=outcome.observed,
+        interval=outcome.interval,
+        seconds=ran.seconds,
+    )
+    return row, ran
+
+
+def _tested(contract: Contract, row: Row, ran: _running.Ran | None) -> evidence.Tested:
+    return evidence.Tested(
+        id=row.id,
+        contract_id=contract.id,
+        contract_sha256=contract.sha256,
+        status=row.status,
+        sentence=row.sentence,
+        command=row.command,
+        observed=row.observed,
+        interval=row.interval,
+        document=(ran.document or {"stderr": ran.said, "exit_code": ran.exit_code}) if ran is not None else {},
+        seconds=row.seconds,
+    )
+
+
+def _verdict(rows: Sequence[Row]) -> Verdict:
+    blocking = {row.status for row in rows if row.blocking}
+    if "fail" in blocking:
+        return "broken"
+    if "error" in blocking:
+        return "error"
+    return "open" if blocking & {"undecided", "not_runnable"} or not blocking else "kept"
+
