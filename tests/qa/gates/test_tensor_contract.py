@@ -204,7 +204,7 @@ def test_healthy_models_of_many_layers_pass(model_type: str, file_format: str, t
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_real_models_have_no_dead_copied_or_outlying_tensor(alias: str, real_model: Callable[[str], Path]) -> None:
     result = one(real_model(alias), GATE)
     assert codes(result) == set() and result.findings[-1].measure["n_found"] == 0
