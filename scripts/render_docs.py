@@ -24,6 +24,8 @@ from apr.convert.transcode import Conversion
 from apr.engines._record import RunRecord
 from apr.evals._report import EvalReport
 from apr.hub import Pulled
+from apr.ledger._diff import ContractDiff
+from apr.ledger._lint import LintReport
 from apr.models._inspection import Inspection, TensorTable
 from apr.parity._report import ParityReport, WhyReport
 from apr.qa.gate import Report
@@ -44,6 +46,8 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.why/1": (WhyReport, "`apr why --json`"),
     "apr.bench/1": (BenchReport, "`apr bench --json`"),
     "apr.eval/1": (EvalReport, "`apr eval --json`"),
+    "apr.contract-lint/1": (LintReport, "`apr contract lint --json`"),
+    "apr.contract-diff/1": (ContractDiff, "`apr contract diff --json`"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),
@@ -221,16 +225,27 @@ def cli_page() -> str:
     for name in group.list_commands(root):
         command = group.get_command(root, name)
         assert command is not None
-        context = click.Context(
-            command,
-            info_name=name,
-            parent=root,
-            terminal_width=WIDTH,
-            max_content_width=WIDTH,
-            **command.context_settings,
-        )
-        parts.append(f"## apr {name}\n\n```text\n{command.get_help(context)}\n```\n")
+        parts += _help(command, name, root)
     return "\n".join(parts)
+
+
+def _help(command: click.Command, name: str, parent: click.Context) -> list[str]:
+    """A command's section, and those of its own commands."""
+    context = click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        **command.context_settings,
+    )
+    parts = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            parts += _help(found, inner, context)
+    return parts
 
 
 _EXITS = """## Exit codes

@@ -38,6 +38,7 @@ THROUGH_THE_ROOM = {
     "bench": "test_measure.py",
     "parity": "test_why.py",
     "qa": "test_gate.py",
+    "ledger": "test_lint.py",
     "reports": "test_text.py",
     "models": "test_against_transformers.py",
     "kernels/quants": "test_codecs.py",

@@ -27,7 +27,7 @@ def problem(check: Check) -> str | None:
     options = words[: words.index("--")] if "--" in words else words
     if {"-h", "--help"} & set(options):
         return "--help tests nothing; leave it out"
-    parent = click.Context(cli.group, info_name="apr")
+    parent = click.Context(cli.group, info_name="apr", **cli.group.context_settings)
     command = cli.group.get_command(parent, name)
     assert command is not None
     try:

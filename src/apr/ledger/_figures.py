@@ -16,7 +16,7 @@ Turn = Literal["weakened", "strengthened", "changed"]
 _FIGURE = re.compile(
     r"(?P<sense>>=|<=|=>|≥|≤|>|<|at least|at most|no less than|no more than|not more than|more than|less than|fewer than"
     r"|up to|within|under|below|above|over|minimum(?: of)?|maximum(?: of)?|±)?\s*"
-    r"(?<![\w.])(?P<number>[-+]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w-]*[A-Za-z_])",
+    r"(?<![\w.])(?<![A-Za-z]-)(?P<number>[-+]?(?:\d[\d,_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w-]*[A-Za-z_])",
     re.IGNORECASE,
 )
 _FLOORS = frozenset(
