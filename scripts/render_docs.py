@@ -11,7 +11,7 @@ import json
 import re
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from apr.evals._report import EvalReport
 from apr.hub import Pulled
 from apr.ledger._diff import ContractDiff
 from apr.ledger._lint import LintReport
+from apr.ledger import _summary
 from apr.models._inspection import Inspection, TensorTable
 from apr.parity._report import ParityReport, WhyReport
 from apr.qa.gate import Report
@@ -48,6 +49,14 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.eval/1": (EvalReport, "`apr eval --json`"),
     "apr.contract-lint/1": (LintReport, "`apr contract lint --json`"),
     "apr.contract-diff/1": (ContractDiff, "`apr contract diff --json`"),
+    "apr.evidence-list/1": (_summary.EvidenceList, "`apr evidence list --json`"),
+    "apr.evidence/1": (_summary.EvidenceShown, "`apr evidence show --json`"),
+    "apr.evidence-verify/1": (_summary.EvidenceAudit, "`apr evidence verify --json`"),
+    "apr.evidence-key/1": (_summary.EvidenceKey, "`apr evidence key --json`"),
+    "apr.evidence-written/1": (
+        _summary.EvidenceWritten,
+        "`apr evidence sign --json` and `apr evidence close --json`",
+    ),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),
@@ -222,30 +231,26 @@ def cli_page() -> str:
         _ENVIRONMENT,
     ]
     parts.append(f"## apr\n\n```text\n{group.get_help(root)}\n```\n")
-    for name in group.list_commands(root):
-        command = group.get_command(root, name)
-        assert command is not None
-        parts += _help(command, name, root)
+    parts += _help_of(group, root)
     return "\n".join(parts)
 
 
-def _help(command: click.Command, name: str, parent: click.Context) -> list[str]:
-    """A command's section, and those of its own commands."""
-    context = click.Context(
-        command,
-        info_name=name,
-        parent=parent,
-        terminal_width=WIDTH,
-        max_content_width=WIDTH,
-        **command.context_settings,
-    )
-    parts = [f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"]
-    if isinstance(command, click.Group):
-        for inner in command.list_commands(context):
-            found = command.get_command(context, inner)
-            assert found is not None
-            parts += _help(found, inner, context)
-    return parts
+def _help_of(commands: click.Group, parent: click.Context) -> Iterator[str]:
+    """The help of every command of a group, and of the commands of those that are groups themselves."""
+    for name in commands.list_commands(parent):
+        command = commands.get_command(parent, name)
+        assert command is not None
+        context = click.Context(
+            command,
+            info_name=name,
+            parent=parent,
+            terminal_width=WIDTH,
+            max_content_width=WIDTH,
+            **command.context_settings,
+        )
+        yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+        if isinstance(command, click.Group):
+            yield from _help_of(command, context)
 
 
 _EXITS = """## Exit codes
@@ -375,7 +380,7 @@ def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         is_list = typing.get_args(hint)[-1] is Ellipsis
         return f"list of {inner[0]}" if is_list else f"[{', '.join(inner)}]"
-    if typing.get_origin(hint) is dict:
+    if typing.get_origin(hint) in (dict, Mapping):
         return f"object of {inner[1]}"
     if inner:
         return " or ".join(inner)

@@ -16,11 +16,8 @@ import apr
 import tiny
 from apr.errors import FormatError, HostileFile, UsageError
 from apr.ledger import _index, _statement, evidence
-from apr.ledger.evidence import Store, Subject, expired
+from apr.ledger.evidence import Store, Subject
 from evidence_runs import CONTRACT, Promise, begin, finished, verdict
-
-ENGINES = {"native": apr.__version__}
-HERE = {CONTRACT.id: CONTRACT.sha256}
 
 
 def test_a_run_is_there_with_all_that_was_known(store: Path, model: Path) -> None:
@@ -157,37 +154,6 @@ def test_many_writers_at_once_make_one_chain(store: Path, model: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         runs = list(pool.map(lambda _: finished(store, model), range(16)))
     assert Store(store).verify() == [] and {entry.row.id for entry in Store(store).entries()} == set(runs)
-
-
-def test_evidence_holds_for_what_was_tested(store: Path, model: Path) -> None:
-    finished(store, model)
-    (entry,) = Store(store).entries()
-    assert expired(entry, subject=Subject.of(model), contracts=HERE) is None
-
-
-def test_evidence_expires_with_the_file_the_contract_and_the_engine(store: Path, model: Path) -> None:
-    finished(store, model)
-    (entry,) = Store(store).entries()
-    now = Subject.of(model)
-
-    def said(subject: Subject = now, contracts: dict[str, str | None] = HERE, native: str = apr.__version__) -> str:
-        return expired(entry, subject=subject, contracts=contracts, engines={"native": native}) or ""
-
-    assert said(replace(now, files={"model.gguf": "00" * 32}, tensors_sha256="00" * 32)).startswith("the model changed")
-    assert "its tensors did not" in said(replace(now, files={"model.gguf": "00" * 32}))
-    assert said(contracts={CONTRACT.id: "cd" * 32}).startswith("the contract qwen-ship-v1 changed")
-    assert "is not here" in said(contracts={}) and "is not here" in said(contracts={CONTRACT.id: None})
-    assert "major version differs" in said(native="1.0.0") and "major version differs" in said(native="0.2.0")
-    assert said(native="0.1.7") == "" and said(replace(now, path="elsewhere")) == ""
-    assert "is not here" in (expired(entry, subject=now, contracts=HERE, engines={}) or "")
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "is_same"),
-    [("1.2.3", "1.9", True), ("1.2", "2.0", False), ("0.1.0", "0.2.0", False), ("0.1.0", "0.1.9", True), ("b1", "b1", True), ("b1", "b2", False), ("0", "0.0.1", True)],
-)  # fmt: skip
-def test_a_major_version_is_that_of_semantic_versioning(one: str, other: str, is_same: bool) -> None:
-    assert (evidence._major(one) == evidence._major(other)) is is_same
 
 
 # forks writers and has them killed; a writer says on the same pipe which run it has finished, whole lines at once

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from apr.cli import main
 from apr.errors import FormatError, MissingDependency, UsageError
 from apr.ledger import _index, _signing
 from apr.ledger.evidence import Store
@@ -95,6 +96,19 @@ class TestWithTheLibrary:
             assert [problem.kind for problem in Store(store).verify(key=public)] == ["signature_wrong"], signatures
         path.write_text(json.dumps(foreign))
         assert [problem.kind for problem in Store(store).verify(key=public)] == ["envelope_differs"]
+
+    def test_the_commands_make_a_key_sign_and_verify(
+        self, store: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        run, key = finished(store, model), str(tmp_path / "k")
+        assert main(["evidence", "key", key, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["public_key"] == f"{key}.pub"
+        assert main(["evidence", "verify", "--store", str(store), "--key", f"{key}.pub"]) == 1
+        assert "signature_missing" in capsys.readouterr().out
+        assert main(["evidence", "sign", run, "--key", key, "--store", str(store), "--json"]) == 0
+        assert len(json.loads(capsys.readouterr().out)["key_id"]) == 64
+        assert main(["evidence", "verify", "--store", str(store), "--key", f"{key}.pub"]) == 0
+        assert f"signed by {key}.pub" in capsys.readouterr().out
 
     def test_openssl_believes_it_too(self, keys: tuple[Path, Path], tmp_path: Path) -> None:
         private, public = keys

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from apr import _atomic
 from apr.errors import AprError
 from apr.ledger import _index, _signing, _statement
-from apr.ledger._index import ENVELOPE_END, INDEX_NAME, STATEMENT_END, Index, Problem, Row
+from apr.ledger._index import DEFAULT_FOLDER, ENVELOPE_END, INDEX_NAME, STATEMENT_END, Index, Problem, Row
 
 
 def problems(folder: Path, *, key: Path | None = None, head: str | None = None) -> list[Problem]:
@@ -100,7 +101,7 @@ def _envelope_of(run: str, folder: Path, key: Path | None) -> Iterator[Problem]:
     where = path.relative_to(folder).as_posix()
     if not path.exists():
         if key is not None:
-            sentence = f"{statement.name} is not signed; next: apr evidence sign {run} --key PRIVATE"
+            sentence = f"{statement.name} is not signed; next: apr evidence sign {run} --key PRIVATE{_in(folder)}"
             yield Problem("signature_missing", where, sentence)
         return
     try:
@@ -133,7 +134,10 @@ def _unlisted(folder: Path, index: Index, pending: list[str]) -> Iterator[Proble
 def _unfinished(run: str, folder: Path) -> Problem:
     path = _index.pending_path(folder, run)
     written = " (its statement was written and not listed)" if _index.statement_path(folder, run).exists() else ""
-    sentence = (
-        f"the run {run} was begun and never ended{written}: nothing was reported of it; next: apr evidence close {run}"
-    )
+    sentence = f"the run {run} was begun and never ended{written}: nothing was reported of it; next: apr evidence close {run}{_in(folder)}"
     return Problem("unfinished", path.relative_to(folder).as_posix(), sentence)
+
+
+def _in(folder: Path) -> str:
+    """What names a store on the command line."""
+    return "" if folder == DEFAULT_FOLDER else f" --store {shlex.quote(str(folder))}"

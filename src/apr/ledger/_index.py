@@ -24,6 +24,7 @@ from apr import _atomic
 from apr.errors import FormatError, UsageError
 from apr.ledger._statement import canonical, sha256
 
+DEFAULT_FOLDER = Path("evidence")
 INDEX_NAME = "index.jsonl"
 HEAD_NAME = "head.json"
 LOCK_NAME = ".lock"

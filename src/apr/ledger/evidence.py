@@ -23,11 +23,13 @@ import apr
 from apr import _atomic
 from apr.errors import FormatError, HostileFile, UsageError
 from apr.ledger import _audit, _index, _signing, _statement
-from apr.ledger._index import Index, Problem, Row
+from apr.ledger._expiry import contracts_now, expired, installed
+from apr.ledger._index import DEFAULT_FOLDER, Index, Problem, Row
 from apr.ledger._statement import Begun, Ended, Pinned, Record, Tested
 from apr.ledger._subject import Subject
 
 __all__ = [
+    "DEFAULT_FOLDER",
     "Entry",
     "Pending",
     "Problem",
@@ -37,14 +39,14 @@ __all__ = [
     "Tested",
     "abandon",
     "begin",
+    "contracts_now",
     "expired",
     "finish",
+    "installed",
 ]
 
-DEFAULT_FOLDER = Path("evidence")
 # what computes, or decides what is computed
 _PACKAGES = ("numpy", "tokenizers", "safetensors", "jinja2", "xllamacpp", "transformers", "torch")
-_PACKAGE_OF = {"llama-cpp": "xllamacpp", "llama-cpp-noflash": "xllamacpp", "transformers": "transformers"}
 
 
 class Promised(Protocol):
@@ -100,13 +102,17 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def entries(self) -> list[Entry]:
-        """Every run of the index, the oldest first. Raises FormatError for a statement that is not as it was listed."""
+    def entries(self, *, about: Subject | None = None) -> list[Entry]:
+        """Every run of the index, the oldest first. Raises FormatError for a statement that is not as it was listed.
+
+        about:  only what has its content under any name, or its name with other content, which is what expires
+        """
         with _index.locked(self.folder, for_writing=False):
             index = Index(self.folder)
             if index.problems:
                 raise FormatError(index.path, f"{index.problems[0].sentence}; next: apr evidence verify")
-            return [self._entry(row) for row in index.rows]
+            found = [self._entry(row) for row in index.rows]
+        return found if about is None else [entry for entry in found if _is_about(entry.record.begun.model, about)]
 
     def entry(self, run: str) -> Entry:
         """One run. Raises UsageError if it is not there, FormatError if its statement is not as it was listed."""
@@ -116,17 +122,17 @@ class Store:
                 raise UsageError(f"{self.folder}: no run {run}; apr evidence list shows what is there")
             return self._entry(row)
 
-    def head(self) -> str | None:
-        """The hash of the last row, which stands for all before it: kept elsewhere, it shows that none is missing."""
+    def extent(self) -> tuple[int, str | None]:
+        """How many rows there are, and the hash of the last, which stands for all before it; None if there is none."""
         with _index.locked(self.folder, for_writing=False):
             rows = Index(self.folder).rows
-            return rows[-1].hash if rows else None
+            return len(rows), rows[-1].hash if rows else None
 
     def verify(self, *, key: Path | None = None, head: str | None = None) -> list[Problem]:
         """Everything that is not as it was written, and the runs that never ended; those under way are no problem.
 
         key:   a public key with which every statement must have been signed
-        head:  what `head` said once
+        head:  what `extent` said once
         """
         return _audit.problems(self.folder, key=key, head=head)
 
@@ -259,43 +265,6 @@ def abandon(pending: Pending) -> Path:
     return _end(pending, (), "abandoned")
 
 
-def expired(
-    entry: Entry, *, subject: Subject, contracts: Mapping[str, str | None], engines: Mapping[str, str] | None = None
-) -> str | None:
-    """Why a run says nothing about a model and its contracts as they are now; None if it still holds.
-
-    contracts:  SHA-256 by id, as they are now; None for one that is gone
-    engines:    name and version as they are now; what is installed if nothing is said
-    """
-    record = entry.record
-    if (said := _other_model(record.begun.model, subject)) is not None:
-        return said
-    for contract in record.begun.contracts:
-        now = contracts.get(contract.id)
-        if now is None:
-            return f"the contract {contract.id} is not here, so nobody can tell whether it is the one that was tested"
-        if now != contract.sha256:
-            return f"the contract {contract.id} changed: {contract.sha256[:12]}… was tested, it is {now[:12]}… now"
-    for name, version in record.begun.engines.items():
-        current = engines.get(name) if engines is not None else installed(name)
-        if current is None:
-            return f"the engine {name} {version} is not here, so nobody can tell whether it still computes the same"
-        if _major(current) != _major(version):
-            return f"the engine {name} is {current} now, {version} was tested, and its major version differs"
-    return None
-
-
-def installed(engine: str) -> str | None:
-    """The version of an engine as it is here; None if it is not."""
-    package = _PACKAGE_OF.get(engine)
-    if package is None:
-        return apr.__version__ if engine in ("native", "numpy") else None
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _end(pending: Pending, tests: Sequence[Tested], ended: Ended) -> Path:
     path = _index.pending_path(pending.folder, pending.id)
     if not path.exists() or _read_pending(path) != pending.begun:
@@ -337,28 +306,9 @@ def _read_pending(path: Path) -> Begun:
         ) from exc
 
 
-def _other_model(tested: Subject, now: Subject) -> str | None:
-    if tested.files == now.files and tested.tensors_sha256 == now.tensors_sha256:
-        return None
-    if tested.tensors_sha256 == now.tensors_sha256:
-        changed = [name for name in {**tested.files, **now.files} if tested.files.get(name) != now.files.get(name)]
-        return (
-            f"the file changed ({', '.join(changed)}), its tensors did not: it was packed anew, or its metadata differ"
-        )
-    return (
-        f"the model changed: tensors {tested.tensors_sha256[:12]}… were tested, they are {now.tensors_sha256[:12]}… now"
-    )
-
-
-def _major(version: str) -> tuple[int, ...] | str:
-    """Before 1.0 the second number is the major one: nothing else there may break (Semantic Versioning, 4)."""
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        release = (*Version(version).release, 0)
-    except InvalidVersion:
-        return version
-    return release[:1] if release[0] else release[:2]
+def _is_about(tested: Subject, subject: Subject) -> bool:
+    shared = {tested.tensors_sha256, *tested.files.values()} & {subject.tensors_sha256, *subject.files.values()}
+    return bool(shared) or tested.name == subject.name
 
 
 def _versions() -> dict[str, str]:
