@@ -1,0 +1,1 @@
+"""What a release promises, how each promise was tried, and the evidence of it."""
