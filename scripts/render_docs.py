@@ -24,6 +24,7 @@ from apr.convert.transcode import Conversion
 from apr.engines._record import RunRecord
 from apr.evals._report import EvalReport
 from apr.hub import Pulled
+from apr.ledger._experiment import PredictReport
 from apr.models._inspection import Inspection, TensorTable
 from apr.parity._report import ParityReport, WhyReport
 from apr.qa.gate import Report
@@ -44,6 +45,7 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.why/1": (WhyReport, "`apr why --json`"),
     "apr.bench/1": (BenchReport, "`apr bench --json`"),
     "apr.eval/1": (EvalReport, "`apr eval --json`"),
+    "apr.predict/1": (PredictReport, "`apr predict run --json`, `apr predict check --json`, and kept as the result"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),
@@ -180,6 +182,18 @@ MEANINGS = {  # of fields whose names say enough for the code, not for a reader 
     "Item.n_answers": "answers that were judged",
     "Item.n_passed": "of them, those that passed",
     "EvalReport.exit_code": "the status that the command exits with",
+    "PredictionResult.id": "as the file has it",
+    "PredictionResult.question": "as the file has it; empty if it asks none",
+    "PredictionResult.hypotheses": "each of the file's, in its order",
+    "HypothesisResult.id": "as the file has it",
+    "Judged.status": "pass or fail",
+    "Separated.first": "the id of a hypothesis",
+    "Separated.second": "the id of another",
+    "ExtraRun.id": "of the candidate; control-with-FIELD for one that no candidate of the file is",
+    "RecordComparison.verdict": "same, different, not_comparable or cannot_tell",
+    "FieldDifference.field": "of the run record",
+    "FieldDifference.reference": "the control's value",
+    "FieldDifference.candidate": "the experiment's value",
     "Pulled.notes": "what a careful user should know",
 }
 
@@ -230,7 +244,19 @@ def cli_page() -> str:
             **command.context_settings,
         )
         parts.append(f"## apr {name}\n\n```text\n{command.get_help(context)}\n```\n")
+        parts += _subcommands(command, context)
     return "\n".join(parts)
+
+
+def _subcommands(command: click.Command, parent: click.Context) -> Iterator[str]:
+    """The help of each command of a group; none for a command that is no group."""
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(parent):
+        inner = command.get_command(parent, name)
+        assert inner is not None
+        context = click.Context(inner, info_name=name, parent=parent, terminal_width=WIDTH, max_content_width=WIDTH)
+        yield f"### apr {parent.info_name} {name}\n\n```text\n{inner.get_help(context)}\n```\n"
 
 
 _EXITS = """## Exit codes
