@@ -172,7 +172,7 @@ def test_a_copy_that_computes_with_other_activations_is_a_confound_until_they_ar
     asked: dict[str, Any] = {"varies": "container", "expected": expected}
     other = predictions.file_of(tmp_path, control=runs, experiment={**runs, "container": "apr"}, **asked)
     (result,) = _experiment.run(other).predictions
-    assert result.verdict == "not_comparable" and "activations" in result.sentence
+    assert result.verdict == "not_comparable" and "activations; say activations: float32 of both" in result.sentence
     exact = runs | {"activations": "float32"}
     alike = predictions.file_of(tmp_path, control=exact, experiment={**exact, "container": "apr"}, **asked)
     (result,) = _experiment.run(alike).predictions

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,14 @@ def test_the_weights_of_a_run_are_its_model(tmp_path: Path) -> None:
 def test_a_folder_is_no_file_of_predictions(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="is no plain file"):
         prediction.read(tmp_path)
+
+
+def test_the_examples_of_the_page_and_of_the_module_are_in_the_form(tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "predictions.md"
+    (of_page,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    of_module = textwrap.dedent(str(prediction.__doc__).split("\n\n")[1])
+    for text in (of_page, of_module):
+        path = tmp_path / "p.yaml"
+        path.write_text(text, encoding="utf-8")
+        (one,) = prediction.read(path).predictions
+        assert one.varies == "regime" and [c.id for c in one.candidates] == ["exact"]

@@ -47,3 +47,8 @@ def test_the_run_that_would_tell_is_named(tmp_path: Path) -> None:
 def test_what_a_model_writes_cannot_steer_the_terminal(tmp_path: Path) -> None:
     said = shown(tmp_path, raw="4\x1b[2J", outcomes=[{"means": "\x1b[31mred"}])
     assert "\x1b" not in said and "\\x1b" in said
+
+
+def test_it_is_said_when_no_hypothesis_is_left(tmp_path: Path) -> None:
+    said = shown(tmp_path, chat=" 4")
+    assert "every hypothesis is refuted" in said and "not told apart" not in said

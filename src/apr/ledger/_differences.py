@@ -75,6 +75,8 @@ class Differences:
         if self.confounds:
             names = ", ".join(d.field for d in self.confounds if d.follows_from is None)
             parts.append(f"the runs differ in more than {self.varies}: {names}")
+            if any(d.field in CONDITIONS["precision"] and d.follows_from is None for d in self.confounds):
+                parts.append("say activations: float32 of both")
         if not self.is_varied:
             parts.append(f"{self.varies} is declared to vary, and is the same in both runs")
         return "; ".join(parts) or None

@@ -36,6 +36,8 @@ _EXITS: tuple[tuple[Verdict, int], ...] = (
     ("not_run", 5),
 )
 
+_CHANGED = "the file was changed while it was run: what was predicted is not what stands there"
+
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
@@ -151,20 +153,16 @@ def run(
         return _report(file, results, started, fixed_at=fixed_at)
 
     save(report())
-    for i, prediction in enumerate(file.predictions):
-        before = _foreseen(file, prediction)
-        if before.verdict == "not_comparable":
-            results[i] = before
-        else:
-            with _runs.Runner(file.path.parent, load=load) as runner:
+    with _runs.Runner(file.path.parent, load=load) as runner:
+        for i, prediction in enumerate(file.predictions):
+            before = _foreseen(file, prediction)
+            if before.verdict == "not_comparable":
+                results[i] = before
+            else:
                 results[i] = _tried(prediction, runner, before, partial(_say, tell, i / len(results)))
-        if not _is_unchanged(file.path, file.sha256):
-            results[i] = replace(
-                results[i],
-                verdict="error",
-                sentence="the file was changed while it was run: what was predicted is not what stands there",
-            )
-        save(report())
+            if not _is_unchanged(file.path, file.sha256):
+                results[i] = replace(results[i], verdict="error", sentence=_CHANGED)
+            save(report())
     return report()
 
 

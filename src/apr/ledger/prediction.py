@@ -7,8 +7,8 @@
         hypotheses:
           - {id: template, says: the template spoils the answer, blames: regime}
           - {id: model, says: the model cannot add, predicts: {control: fail, experiment: fail}}
-        control: {model: smollm2, prompt: What is 2+2?, regime: chat, max_tokens: 32}
-        experiment: {model: smollm2, prompt: What is 2+2?, regime: raw, max_tokens: 32}
+        control: {model: smollm2, prompt: "What is 2+2?", regime: chat, max_tokens: 32}
+        experiment: {model: smollm2, prompt: "What is 2+2?", regime: raw, max_tokens: 32}
         varies: regime
         expected:
           - {matches: '\\b4\\b'}

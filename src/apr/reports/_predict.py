@@ -58,9 +58,11 @@ def _prediction(result: PredictionResult) -> str:
         lines.append(paint(f"  the files were not looked at: {visible(result.unforeseen)}", "dim"))
     lines += _section("observed", list(_runs(result)))
     lines += _section("hypotheses", list(_hypotheses(result)))
-    lines += ["", *_separation(result.separation)]
-    for pair in result.uncovered:
-        lines.append(f"  no row of outcomes covers control {pair['control']}, experiment {pair['experiment']}")
+    told = [*_left(result), *_separation(result.separation)]
+    told += [
+        f"  no row of outcomes covers control {p['control']}, experiment {p['experiment']}" for p in result.uncovered
+    ]
+    lines += ["", *told] if told else []
     return "\n".join(lines)
 
 
@@ -105,6 +107,11 @@ def _hypotheses(result: PredictionResult) -> Iterator[tuple[str, str]]:
     for one in result.hypotheses:
         said = ", ".join(f"{run} {expected}" for run, expected in one.predicts.items()) or "nothing of these runs"
         yield visible(one.id), f"{_mark(one.status)} {one.status}: predicts {said}; {visible(one.says)}"
+
+
+def _left(result: PredictionResult) -> Iterator[str]:
+    if result.hypotheses and all(one.status == "refuted" for one in result.hypotheses):
+        yield "  every hypothesis is refuted: what is the case, none of them says"
 
 
 def _separation(found: Separation) -> Iterator[str]:
