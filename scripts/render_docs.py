@@ -24,9 +24,12 @@ from apr.convert.transcode import Conversion
 from apr.engines._record import RunRecord
 from apr.evals._report import EvalReport
 from apr.hub import Pulled
-from apr.ledger._diff import ContractDiff
-from apr.ledger._lint import LintReport
 from apr.ledger import _summary
+from apr.ledger._diff import ContractDiff
+from apr.ledger._experiment import PredictReport
+from apr.ledger._lint import LintReport
+from apr.ledger.standing import StatusReport
+from apr.ledger.verify import VerifyReport
 from apr.models._inspection import Inspection, TensorTable
 from apr.parity._report import ParityReport, WhyReport
 from apr.qa.gate import Report
@@ -57,6 +60,9 @@ COMMANDS_OF = {  # schema -> who prints it
         _summary.EvidenceWritten,
         "`apr evidence sign --json` and `apr evidence close --json`",
     ),
+    "apr.contract-verify/1": (VerifyReport, "`apr contract verify --json`"),
+    "apr.contract-status/1": (StatusReport, "`apr contract status --json`"),
+    "apr.predict/1": (PredictReport, "`apr predict run --json`, `apr predict check --json`, and kept as the result"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),
@@ -193,6 +199,18 @@ MEANINGS = {  # of fields whose names say enough for the code, not for a reader 
     "Item.n_answers": "answers that were judged",
     "Item.n_passed": "of them, those that passed",
     "EvalReport.exit_code": "the status that the command exits with",
+    "PredictionResult.id": "as the file has it",
+    "PredictionResult.question": "as the file has it; empty if it asks none",
+    "PredictionResult.hypotheses": "each of the file's, in its order",
+    "HypothesisResult.id": "as the file has it",
+    "Judged.status": "pass or fail",
+    "Separated.first": "the id of a hypothesis",
+    "Separated.second": "the id of another",
+    "ExtraRun.id": "of the candidate; control-with-FIELD for one that no candidate of the file is",
+    "RecordComparison.verdict": "same, different, not_comparable or cannot_tell",
+    "FieldDifference.field": "of the run record",
+    "FieldDifference.reference": "the control's value",
+    "FieldDifference.candidate": "the experiment's value",
     "Pulled.notes": "what a careful user should know",
 }
 

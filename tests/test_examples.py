@@ -17,6 +17,7 @@ import pytest
 import tiny
 from apr.engines import native
 from apr.engines._subject import Subject
+from apr.ledger import _differences, _experiment, _separation, prediction
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION_61 = ROOT / "examples" / "section-61"
@@ -193,3 +194,35 @@ def test_the_replay_runs_on_a_real_model(module: Module, real_model: Callable[[s
     path = real_model("smollm2")
     found = replay.replay(replay._parser().parse_args(["--model", str(path), "--prompts", "3"]))
     assert found.exit_code == 0 and found.runs.predictions
+
+
+def test_the_predictions_of_section_61_are_refused_with_their_confounds_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APR_HOME", str(tmp_path))  # the file itself shows them, without the model
+    monkeypatch.setenv("APR_OFFLINE", "1")
+    report = _experiment.run(prediction.read(SECTION_61 / "predictions.yaml"))
+    assert report.exit_code == 5 and [one.verdict for one in report.predictions] == ["not_comparable"] * 2
+    confounds = [{d.field for d in one.differences if d.kind == "confound"} for one in report.predictions]
+    assert confounds == [{"prompt", "engine", "regime", "max_tokens"}, {"prompt", "engine", "max_tokens"}]
+    assert "regime is declared to vary, and is the same in both runs" in report.predictions[1].sentence
+    page = (ROOT / "docs" / "predictions.md").read_text(encoding="utf-8")
+    assert all(f"⊘ {one.id}  {one.sentence}" in page for one in report.predictions)
+
+
+def test_the_repaired_predictions_vary_one_field_and_have_a_meaning_for_every_outcome() -> None:
+    file = prediction.read(SECTION_61 / "predictions-repaired.yaml")
+    for one in file.predictions:
+        found = _differences.between_settings(one)
+        assert found.refusal is None and [d.field for d in found.all] == [one.varies] and one.uncovered == ()
+        extra = _separation.separate(one).extra_run
+        assert extra is not None and extra.leaves == (), "one more run tells apart what the two do not"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_repaired_predictions_come_to_verdicts() -> None:
+    report = _experiment.run(prediction.read(SECTION_61 / "predictions-repaired.yaml"))
+    assert [one.verdict for one in report.predictions] == ["pass", "pass"] and report.exit_code == 0
+    page = (ROOT / "docs" / "predictions.md").read_text(encoding="utf-8")
+    assert all(f"  so  {one.meaning}" in page for one in report.predictions)

@@ -22,6 +22,7 @@
         ForbiddenFlag          a flag that changes the meaning of the bytes in a way we refuse
         TrailingBytes          bytes after the end that the format announces
         HostileFile            not a plain file, or a file that changed while it was read
+        PredictionError        a file of predictions that does not say what it has to say
       TokenizerError           exit 3: a vocabulary, merges or special ids that do not fit together
       TemplateError            exit 3: a chat template that fails, is unsafe or breaks its limits
       UnsupportedError         valid, but not done here (architecture, codec, rope type): lists what is
@@ -150,6 +151,10 @@ class TrailingBytes(FormatError):
 
 class HostileFile(FormatError):
     """Not a plain file, or a file that changed while it was read."""
+
+
+class PredictionError(FormatError):
+    """A file of predictions that is not in its form: the line, what was found, what was expected."""
 
 
 class TokenizerError(AprError):

@@ -39,7 +39,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.write(tmp_path_factory.mktemp("model"), "gguf")
 
 
-def run(folder: Path, model: Path, *tests: str, reference: Path | None = None, **options: object) -> verify.VerifyReport:
+def run(
+    folder: Path, model: Path, *tests: str, reference: Path | None = None, **options: object
+) -> verify.VerifyReport:
     path = folder / "contract.yaml"
     path.write_text(HEAD + "".join(tests), encoding="utf-8")
     given = str(reference) if reference is not None else None
@@ -95,7 +97,9 @@ def test_one_test_alone_and_one_that_is_not_there(model: Path, tmp_path: Path) -
         run(tmp_path, model, "  []")
 
 
-def test_an_interrupted_run_is_in_the_evidence_as_abandoned(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_is_in_the_evidence_as_abandoned(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 

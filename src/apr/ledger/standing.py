@@ -127,9 +127,7 @@ def _is_about(entry: Entry, subject: Subject) -> bool:
     return tested.tensors_sha256 == subject.tensors_sha256 or tested.path == subject.path
 
 
-def _made(
-    contract: Contract, test: Falsification, word: Word, sentence: str, entry: Entry, tested: Tested
-) -> Standing:
+def _made(contract: Contract, test: Falsification, word: Word, sentence: str, entry: Entry, tested: Tested) -> Standing:
     return Standing(
         contract=contract.id,
         id=test.id,

@@ -87,7 +87,9 @@ def verify(
     Raises      UsageError if there is no test; what evidence raises when it cannot be written.
     """
     started = time.perf_counter()
-    tests = [(contract, test) for contract in contracts for test in contract.falsifications if not only or test.id in only]
+    tests = [
+        (contract, test) for contract in contracts for test in contract.falsifications if not only or test.id in only
+    ]
     known = {test.id for _, test in tests}
     for wanted in only:
         if wanted not in known:
@@ -173,4 +175,3 @@ def _verdict(rows: Sequence[Row]) -> Verdict:
     if "error" in blocking:
         return "error"
     return "open" if blocking & {"undecided", "not_runnable"} or not blocking else "kept"
-
