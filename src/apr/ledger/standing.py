@@ -29,9 +29,13 @@ _OF_STATUS: Mapping[str, Word] = {
 class Standing:
     """One falsification test, as it stands for a model.
 
+    contract, id: of the test
+    blocking:  whether its failure stops a release
     word:      discharged: it passed on these bytes, and nothing has changed since. partial: it passed on another model
     sentence:  what was found, or why it no longer holds
-    evidence:  the statement, and its id; None where there is none
+    tested_at: when that run ended, UTC
+    evidence:  the statement, and run: its id; null where there is none
+    observed, interval: what was judged, and its 95 % interval
     """
 
     contract: str
@@ -50,6 +54,8 @@ class Standing:
 class StatusReport:
     """Every test of some contracts, as it stands for a model.
 
+    model:      as it was named; folder: of the evidence; contracts: their ids
+    rows:       a test each
     counts:     by word
     problems:   of the store, in words: where there is one, no evidence of it counts
     exit_code:  0 if every blocking test is discharged, 1 if one failed or the store was touched, else 5

@@ -28,9 +28,13 @@ Tell = Callable[[str, float], None]
 class Row:
     """One falsification test, and what came of it.
 
+    contract, id, prediction: of the test
     blocking:  whether the promise is broken with it
+    status:    pass, fail, undecided, error or not_runnable
+    sentence:  what was found
     observed:  what the expectation looked at; interval: of the figure that decided, 95 %
     command:   that was run; empty for one that cannot be run here
+    seconds:   of wall time
     """
 
     contract: str
@@ -49,8 +53,14 @@ class Row:
 class VerifyReport:
     """What came of some contracts on one model.
 
+    model, reference: as they were named
+    contracts: ids
+    rows:      in the order of the contracts
+    counts:    rows by status
     verdict:   broken if a blocking test failed, error if one could not be judged, open if one is undecided or cannot be run here
     evidence:  the statement that was written
+    seconds:   of wall time
+    exit_code: 0 kept, 1 broken, 4 error, 5 open
     """
 
     model: str
@@ -130,27 +140,21 @@ _STATUSES: tuple[Status, ...] = ("pass", "fail", "undecided", "error", "not_runn
 def _run(
     contract: Contract, test: Falsification, *, model: str, reference: str | None, timeout_s: float
 ) -> tuple[Row, _running.Ran | None]:
-    head = {"contract": contract.id, "id": test.id, "prediction": test.prediction, "blocking": test.is_blocking}
+    def row(status: Status, sentence: str, **more: Any) -> Row:
+        return Row(contract.id, test.id, test.prediction, test.is_blocking, status, sentence, **more)
+
     reason = _running.why_not(test.check, reference=reference)
     if reason is not None or test.check is None:
-        return Row(**head, status="not_runnable", sentence=reason or ""), None
+        return row("not_runnable", reason or ""), None
     with _running.filled(test.check, model=model, reference=reference) as command:
         ran = _running.run(command, timeout_s=timeout_s)
     if ran.document is None:
         last = ran.said.splitlines()[-1] if ran.said else "no word on stderr"
         sentence = f"{' '.join(command)} ended with status {ran.exit_code} and no JSON: {last}"
-        return Row(**head, status="error", sentence=sentence, command=command, seconds=ran.seconds), ran
+        return row("error", sentence, command=command, seconds=ran.seconds), ran
     outcome = judge(test.check.expect, ran.document)
-    row = Row(
-        **head,
-        status=outcome.status,
-        sentence=outcome.sentence,
-        command=command,
-        observed=outcome.observed,
-        interval=outcome.interval,
-        seconds=ran.seconds,
-    )
-    return row, ran
+    found = {"observed": outcome.observed, "interval": outcome.interval, "seconds": ran.seconds}
+    return row(outcome.status, outcome.sentence, command=command, **found), ran
 
 
 def _tested(contract: Contract, row: Row, ran: _running.Ran | None) -> evidence.Tested:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from apr.reports._style import Style, paint
@@ -65,7 +65,7 @@ def _counted(counts: Mapping[Status, int] | Mapping[Word, int]) -> str:
     return ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in counts.items() if n)
 
 
-def _rows(rows: list[tuple[Status | Word, str, str, bool]]) -> list[str]:
+def _rows(rows: Sequence[tuple[Status | Word, str, str, bool]]) -> list[str]:
     word_width = max(len(word) for word, *_ in rows)
     label = max(width(name) for _, name, _, _ in rows)
     return [_row(*row, word_width, label) for row in rows]
