@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -95,11 +96,35 @@ def test_a_run_is_about_contracts_each_once(store: Path, model: Path, contracts:
         begin(store, model, contracts=contracts)
 
 
+def test_what_is_no_model_leaves_no_store(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"no model")
+    with pytest.raises(FormatError):
+        begin(store, tmp_path / "x.gguf")
+    assert not store.exists()
+
+
 def test_nothing_is_begun_in_a_damaged_store(store: Path, model: Path) -> None:
     finished(store, model)
     (store / "index.jsonl").write_bytes(b"")
     with pytest.raises(FormatError, match="nothing is added to a damaged index"):
         begin(store, model)
+
+
+def test_a_disk_that_is_full_leaves_no_half_statement(
+    store: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending = begin(store, model)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            evidence.finish(pending, [verdict()])
+    assert list((store / "statements").iterdir()) == [] and Store(store).under_way() == [pending.id]
+    evidence.finish(pending, [verdict()])
+    assert Store(store).verify() == []
 
 
 def test_an_abandoned_run_stays_in_the_index(store: Path, model: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,14 @@ def test_the_protobufs_of_in_toto_parse_it_without_an_unknown_field() -> None:
 
 
 def test_a_number_that_is_not_finite_is_null() -> None:
-    test = verdict()
-    odd = _statement.Tested(
-        **{field: getattr(test, field) for field in test.__slots__} | {"document": {"x": float("nan")}}
-    )
+    odd = replace(verdict(), document={"x": float("nan")})
     assert _statement.read(PATH, made(odd)).tests[0].document == {"x": None}
+
+
+def test_half_a_character_that_a_model_wrote_does_not_lose_the_run() -> None:
+    odd = replace(verdict(), sentence="wrote \ud83d", document={"text": ["\ud83d x", "\U0001f600"], "\udc00": 1})
+    read = _statement.read(PATH, made(odd)).tests[0]
+    assert read.sentence == "wrote \ufffd" and read.document == {"text": ["\ufffd x", "\U0001f600"], "\ufffd": 1}
 
 
 def _result(document: Any) -> None:
@@ -176,6 +180,17 @@ def test_a_statement_that_does_not_follow_from_its_run_is_refused(damage: Callab
     damage(document)
     with pytest.raises(FormatError):
         _statement.read(PATH, json.dumps(document).encode())
+
+
+def test_a_document_and_what_was_fixed_are_each_held_against_their_own_digest() -> None:
+    for damage, said in (
+        (_verdict, "qwen-ship-v1/E: digest .* it was changed after"),
+        (_begun, "fixed before the run is not"),
+    ):
+        document = json.loads(made(*TESTS))
+        damage(document)
+        with pytest.raises(FormatError, match=said):
+            _statement.read(PATH, json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"{", b"\xff\xfe", b"[" * 10_000, made(TESTS[0])[:-200]])

@@ -137,10 +137,19 @@ def sha256(content: bytes) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, tuples and paths as what JSON knows; a float that is not finite becomes null."""
+    """Dataclasses, tuples and paths as what JSON knows; a float that is not finite becomes null, half a surrogate pair U+FFFD."""
     from apr.evals import _journal
 
-    return _journal.plain(value)
+    return _whole(_journal.plain(value))
+
+
+def _whole(value: Any) -> Any:
+    """The same with text that can be read back: a model may write half a character, and strict JSON refuses it."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_whole(key): _whole(item) for key, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list) else value
 
 
 def result_of(tests: Sequence[Tested]) -> Result:

@@ -212,8 +212,6 @@ def begin(
     ids = [contract.id for contract in contracts]
     if len(set(ids)) < len(ids):
         raise UsageError(f"a contract id twice among {', '.join(ids)}; name each contract once")
-    for part in ("statements", "pending"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
     begun = Begun(
         id=f"{_now(compact=True)}-{secrets.token_hex(4)}",
         started_at=_now(),
@@ -225,6 +223,8 @@ def begin(
         versions=_versions(),
         machine=_machine(),
     )
+    for part in ("statements", "pending"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
     path = _index.pending_path(folder, begun.id)
     with _index.locked(folder, for_writing=True):
         Index(folder).refuse_damaged(_index.pending_runs(folder))
