@@ -25,9 +25,9 @@ Found = tuple[int, str, str]
 def findings(reading: Reading) -> Iterator[Found]:
     """What a contract's version and changelog break."""
     contract, tree = reading.contract, reading.tree
-    line = (
-        tree.line("metadata", "version") if "version" in (contract.raw.get("metadata") or ()) else tree.line("version")
-    )
+    metadata = contract.raw.get("metadata")
+    is_inside = isinstance(metadata, dict) and "version" in metadata
+    line = tree.line("metadata", "version") if is_inside else tree.line("version")
     number = numbers(contract.version)
     if number is None:
         found = repr(contract.version) if contract.version else "missing"
