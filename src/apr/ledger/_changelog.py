@@ -66,8 +66,8 @@ def retired(change: Change, reading: Reading) -> list[str]:
     for i, entry in enumerate(log if isinstance(log, list) else ()):
         if reading.contract.changelog[i] is change and isinstance(entry, dict):
             for key in _RETIRED_KEYS:
-                given = entry.get(key, ())
-                names += [given] if isinstance(given, str) else [str(one) for one in given if isinstance(given, list)]
+                given = entry.get(key)
+                names += [given] if isinstance(given, str) else map(str, given) if isinstance(given, list) else []
     for found in _BEFORE.finditer(change.text):
         names += re.findall(_ID, found[1])
     names += [found[1] for found in _AFTER.finditer(change.text)]
