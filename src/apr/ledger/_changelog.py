@@ -62,7 +62,7 @@ def retired(change: Change, reading: Reading) -> list[str]:
     metadata = raw.get("metadata")
     log = metadata.get("changelog") if isinstance(metadata, dict) else None
     log = raw.get("changelog") if log is None else log
-    names = []
+    names: list[str] = []
     for i, entry in enumerate(log if isinstance(log, list) else ()):
         if reading.contract.changelog[i] is change and isinstance(entry, dict):
             for key in _RETIRED_KEYS:
