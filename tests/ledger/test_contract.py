@@ -98,6 +98,11 @@ def test_models_are_filled_in() -> None:
     assert filled.argv == ("convert", "a b.gguf", "-o", "/s/m.gguf")
 
 
+def test_a_name_that_holds_a_place_stays_as_it_is() -> None:
+    check = Check("command", "parity", ("{reference}", "{model}@llama-cpp"), (), 1)
+    assert fill(check, model="{reference}", reference="r\\1").arguments == ("r\\1", "{reference}@llama-cpp")
+
+
 @pytest.mark.parametrize("place", ["{reference}", "{scratch}"])
 def test_what_is_needed_and_not_given_is_named(place: str) -> None:
     with pytest.raises(UsageError, match=place.strip("{}")):

@@ -192,6 +192,11 @@ def test_a_changelog_that_only_mentions_an_id_retires_nothing(text: str, tmp_pat
     assert linted(written(tmp_path, HEALTHY.replace("Three promises.", text))).findings == ()
 
 
+@pytest.mark.parametrize("odd", ["1.5", "{a: b}", "[[x]]", "~"])
+def test_an_odd_list_of_retired_ids_retires_nothing(odd: str, tmp_path: Path) -> None:
+    assert linted(written(tmp_path, HEALTHY.replace("[FALSIFY-TOY-000]", odd))).findings == ()
+
+
 def test_evidence_beside_the_contract_is_found(tmp_path: Path) -> None:
     (tmp_path / "evidence").mkdir()
     (tmp_path / "evidence" / "run.json").write_text("{}")

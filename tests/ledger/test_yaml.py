@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -101,3 +102,22 @@ def test_a_tag_makes_no_object() -> None:
 def test_an_error_names_the_line() -> None:
     with pytest.raises(ContractError, match=r"^contract\.yaml:3: no YAML"):
         parsed("a: 1\nb: 2\nc: d: e\n")
+
+
+@pytest.mark.parametrize("loader", [yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)])
+def test_both_parsers_see_the_same(loader: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_yaml, "_loader", lambda text: loader)
+    text = "a: 1\n'2': '3'\n<<: {m: ~}\nb: |\n  4\nc: [5, \"6\", true]\na: 7\n"
+    tree = parsed(text)
+    assert tree.value == {"a": 7, "2": "3", "m": None, "b": "4\n", "c": [5, "6", True]}
+    assert tree.lines[("c", 1)] == 6 and tree.lines[("b",)] == 4 and tree.duplicates == ((("a",), 7),)
+    with pytest.raises(ContractError, match=r"^contract\.yaml:2: no YAML"):
+        parsed("a: 1\nb: c: d\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["- " * 50_000 + "x", "? " * 50_000 + "x", "\n".join(" " * i + "a:" for i in range(900)), "[" * 800]
+)
+def test_deep_nests_of_every_kind_are_refused(text: str) -> None:
+    with pytest.raises(ContractError, match=r"nested deeper|no YAML"):
+        parsed(text)

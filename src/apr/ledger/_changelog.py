@@ -25,9 +25,9 @@ Found = tuple[int, str, str]
 def findings(reading: Reading) -> Iterator[Found]:
     """What a contract's version and changelog break."""
     contract, tree = reading.contract, reading.tree
-    line = (
-        tree.line("metadata", "version") if "version" in (contract.raw.get("metadata") or ()) else tree.line("version")
-    )
+    metadata = contract.raw.get("metadata")
+    is_inside = isinstance(metadata, dict) and "version" in metadata
+    line = tree.line("metadata", "version") if is_inside else tree.line("version")
     number = numbers(contract.version)
     if number is None:
         found = repr(contract.version) if contract.version else "missing"
@@ -62,12 +62,12 @@ def retired(change: Change, reading: Reading) -> list[str]:
     metadata = raw.get("metadata")
     log = metadata.get("changelog") if isinstance(metadata, dict) else None
     log = raw.get("changelog") if log is None else log
-    names = []
+    names: list[str] = []
     for i, entry in enumerate(log if isinstance(log, list) else ()):
         if reading.contract.changelog[i] is change and isinstance(entry, dict):
             for key in _RETIRED_KEYS:
-                given = entry.get(key, ())
-                names += [given] if isinstance(given, str) else [str(one) for one in given if isinstance(given, list)]
+                given = entry.get(key)
+                names += [given] if isinstance(given, str) else map(str, given) if isinstance(given, list) else []
     for found in _BEFORE.finditer(change.text):
         names += re.findall(_ID, found[1])
     names += [found[1] for found in _AFTER.finditer(change.text)]

@@ -54,15 +54,16 @@ def read(value: Any, where: Where, tree: Tree, path: Path) -> Parts:
 
 def filled(arguments: Sequence[str], given: Mapping[str, str | None]) -> tuple[str, ...]:
     """Arguments with what stands for something replaced. Raises UsageError for what is needed and not given."""
-    done = []
-    for argument in arguments:
-        for place, value in given.items():
-            if place in argument:
-                if value is None:
-                    raise UsageError(f"the check needs {place} and there is none; give it with --{place.strip('{}')}")
-                argument = argument.replace(place, value)
-        done.append(argument)
-    return tuple(done)
+
+    def value_of(place: re.Match[str]) -> str:
+        value = given[place[0]]
+        if value is None:
+            raise UsageError(f"the check needs {place[0]} and there is none; give it with --{place[0].strip('{}')}")
+        return value
+
+    # in one pass: a model's name that holds {reference} stays as it is
+    places = re.compile("|".join(map(re.escape, given)))
+    return tuple(places.sub(value_of, argument) for argument in arguments)
 
 
 def leading_version(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from apr.errors import UsageError
 from apr.ledger import _binding, _diff_check
 from apr.ledger._changelog import numbers
-from apr.ledger._figures import Turn, sense_of, turn, turn_of_text
+from apr.ledger._figures import Turn, figures, sense_of, turn, turn_of_text
 from apr.ledger.contract import Contract, Falsification, Obligation
 
 Kind = Literal["weakened", "strengthened", "added", "changed", "reworded"]
@@ -319,7 +319,8 @@ def _text(what: str, key: str, old: str, new: str, line: int) -> Iterator[Differ
     if turned is not None:
         yield _turned(turned[0], what, old, new, line)
     elif key != "formula":  # an equation's words are what it claims: see _equations
-        yield Difference("reworded", what, old, new, line, "patch", f"{what} says the same figures in other words")
+        same = "with the same figures" if figures(old) else "and only a person can tell whether it promises the same"
+        yield Difference("reworded", what, old, new, line, "patch", f"{what} is worded otherwise, {same}: {new}")
 
 
 def _turned(turned: Turn, what: str, old: str, new: str, line: int) -> Difference:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from apr.errors import ContractError
 from apr.ledger import _check, _yaml
-from apr.ledger._expect import OPS, Expect, Op, Outcome, judge, look_up
+from apr.ledger._expect import OPS, Expect, Op, Outcome, judge
 
 __all__ = [
     "OPS",
@@ -38,7 +38,6 @@ __all__ = [
     "Reading",
     "fill",
     "judge",
-    "look_up",
     "read",
     "read_with_problems",
 ]
