@@ -88,3 +88,16 @@ def test_what_goes_on_with_a_raw_prompt_is_parsed_with_it(tmp_path: Path, record
 def test_other_tokens_than_the_controls_are_seen(tmp_path: Path, record: RunRecord) -> None:
     other = replace(record, output_token_ids=(*record.output_token_ids[:-1], 0))
     assert judged(tmp_path, {"same_token_ids_as": "control"}, other, record) == "fail"
+
+
+def test_a_condition_is_asked_of_the_run_that_it_names(tmp_path: Path, record: RunRecord) -> None:
+    asked = [{"contains": "4", "run": "control"}, {"contains": "is", "run": "experiment"}, {"not_degenerate": True}]
+    one = predictions.one(tmp_path, expected=asked)
+    told = {
+        run: [found.condition for found in _conditions.judge(one, run, record, record)]
+        for run in predictions.prediction.RUNS
+    }
+    assert told == {
+        "control": ["contains '4'", "not degenerate"],
+        "experiment": ["contains 'is'", "not degenerate"],
+    }

@@ -124,3 +124,9 @@ def test_a_declared_field_that_does_not_vary_is_refused(tmp_path: Path, records:
 def test_the_settings_alone_show_the_confounds_of_section_61(tmp_path: Path) -> None:
     one = predictions.one(tmp_path, experiment={"engine": "numpy", "prompt": "def fib(n):", "max_tokens": 128})
     assert [d.field for d in _differences.between_settings(one).confounds] == ["prompt", "engine", "max_tokens"]
+
+
+@pytest.mark.parametrize("varies", ["model", "weights", "container", "engine", "regime", "prompt"])
+def test_precision_follows_from_nothing_but_activations(varies: str) -> None:
+    assert not set(_differences.FOLLOWS[varies]) & set(CONDITIONS["precision"])
+    assert _differences.FOLLOWS["activations"] == CONDITIONS["precision"]

@@ -9,6 +9,7 @@ import pytest
 
 import scripted
 import tiny
+from apr.engines._sampling import Sampling
 from apr.errors import HubError
 from apr.ledger import _runs
 from apr.ledger.prediction import Settings
@@ -31,10 +32,21 @@ def test_a_run_is_the_run_of_apr_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("regime", ["raw", "chat"])
 def test_what_is_foreseen_is_what_the_run_records(tmp_path: Path, regime: str) -> None:
     path = scripted.write(tmp_path)
-    settings = Settings(path.name, "Hello", engine="fake", regime=regime, max_tokens=3, threads=1, at_eos="ignore")  # type: ignore[arg-type]
+    settings = Settings(
+        path.name,
+        "Hello",
+        engine="fake",
+        regime=regime,  # type: ignore[arg-type]
+        sampling=Sampling(temperature=0.5, seed=3),
+        max_tokens=3,
+        stop=("never",),
+        threads=1,
+        at_eos="ignore",
+    )
     with _runs.Runner(tmp_path) as runner:
         record = asdict(runner.run(settings, prompt_id="x"))
     before = asdict(_runs.foreseen(settings, tmp_path))
+    assert record["sampling"] == asdict(settings.sampling) and record["stop_strings"] == ("never",)
     before["activations"] = record["activations"]  # as asked; the engine may be more exact
     for name in (*LATER, *OUTCOME):
         del record[name], before[name]

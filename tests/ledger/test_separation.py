@@ -69,3 +69,18 @@ def test_a_hypothesis_that_says_nothing_of_a_run_is_not_told_apart_by_it(tmp_pat
     silent = [{"id": "a", "says": "x", "predicts": {"control": "fail"}}, predictions.ONE["hypotheses"][1]]
     found = _separation.separate(predictions.one(tmp_path, hypotheses=silent))
     assert found.inseparable == (("a", "model"),) and found.extra_run is None
+
+
+def test_of_several_candidates_the_one_that_tells_most_is_chosen(tmp_path: Path) -> None:
+    same = {"control": "fail", "experiment": "fail"}
+    one = predictions.one(
+        tmp_path,
+        hypotheses=[
+            {"id": "a", "says": "x", "predicts": {**same, "little": "pass", "much": "pass"}},
+            {"id": "b", "says": "y", "predicts": {**same, "little": "fail", "much": "fail"}},
+            {"id": "c", "says": "z", "predicts": {**same, "much": "fail"}},
+        ],
+        candidates=[{"id": "little", "change": {"threads": 2}}, {"id": "much", "change": {"threads": 3}}],
+    )
+    extra = _separation.separate(one).extra_run
+    assert extra is not None and extra.id == "much" and len(extra.separates) == 2
