@@ -138,9 +138,9 @@ def sha256(content: bytes) -> str:
 
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and paths as what JSON knows; a float that is not finite becomes null, half a surrogate pair U+FFFD."""
-    from apr.evals import _journal
+    from apr import _plain
 
-    return _whole(_journal.plain(value))
+    return _whole(_plain.plain(value))
 
 
 def _whole(value: Any) -> Any:

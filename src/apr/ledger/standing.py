@@ -34,7 +34,8 @@ class Standing:
     word:      discharged: it passed on these bytes, and nothing has changed since. partial: it passed on another model
     sentence:  what was found, or why it no longer holds
     tested_at: when that run ended, UTC
-    evidence:  the statement, and run: its id; null where there is none
+    evidence:  the statement; null where there is none
+    run:       the statement's id
     observed, interval: what was judged, and its 95 % interval
     """
 
@@ -54,7 +55,9 @@ class Standing:
 class StatusReport:
     """Every test of some contracts, as it stands for a model.
 
-    model:      as it was named; folder: of the evidence; contracts: their ids
+    model:      as it was named
+    folder:     of the evidence
+    contracts:  their ids
     rows:       a test each
     counts:     by word
     problems:   of the store, in words: where there is one, no evidence of it counts

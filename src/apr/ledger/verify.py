@@ -32,7 +32,8 @@ class Row:
     blocking:  whether the promise is broken with it
     status:    pass, fail, undecided, error or not_runnable
     sentence:  what was found
-    observed:  what the expectation looked at; interval: of the figure that decided, 95 %
+    observed:  what the expectation looked at
+    interval:  of the figure that decided, 95 %
     command:   that was run; empty for one that cannot be run here
     seconds:   of wall time
     """
