@@ -62,6 +62,7 @@ def test_a_path_that_is_none_is_refused(path: str) -> None:
         (Expect("text", "matches", r"return\s"), "pass"),
         (Expect("text", "matches", "lambda"), "fail"),
         (Expect("one", "matches", "1"), "error"),
+        (Expect("scores[1].value", "matches", "1"), "fail"),  # null where a text is promised
         (Expect("nowhere.at.all", "equals", 1), "error"),
         (Expect(f"{RAW}.value", "at_least", 0.40), "pass"),
         (Expect(f"{RAW}.value", "at_least", 0.41), "fail"),

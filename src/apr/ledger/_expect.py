@@ -148,7 +148,7 @@ def _one(one: Expect, value: Any, document: Mapping[str, Any], observed: dict[st
     if one.op in ("at_least", "at_most"):
         return _figure(one, value, document, observed)
     if one.op == "matches":
-        if value is None:  # a field that the file leaves empty: nothing there keeps the promise
+        if value is None:  # what is not there matches nothing: a licence that the file does not name
             return "fail", f"{one.path} is null, expected to match {one.value!r}", None
         if not isinstance(value, str):
             return "error", f"{one.path} is {_shown(value)}, and a pattern wants text", None
