@@ -8,6 +8,7 @@ from typing import Any
 import click
 import pytest
 
+import tiny
 from apr.cli import _checks, group
 from apr.ledger._rules import RULES
 from apr.ledger.contract import Check
@@ -88,3 +89,39 @@ def test_no_other_command_is_a_check(name: str) -> None:
 def test_every_rule_stands_in_the_page() -> None:
     page = (ROOT / "docs" / "contracts.md").read_text(encoding="utf-8")
     assert [rule.id for rule in RULES.values() if f"| {rule.id} | {rule.meaning}" not in page] == []
+
+
+PROMISES = """
+metadata: {id: small, version: 1.0.0, status: PROPOSED, description: d, changelog: [{version: 1.0.0, changes: c}]}
+falsification_tests:
+  - {id: FALSIFY-S-001, prediction: p, check: {command: "inspect {model}", expect: {path: format, equals: gguf}}}
+  - {id: FALSIFY-S-002, prediction: p, ship_blocking: false, test: cargo test --lib ship_001}
+"""
+
+
+def test_a_model_is_held_to_its_promises_and_its_standing_follows(apr_command: Any, tmp_path: Path) -> None:
+    path, model, store = tmp_path / "c.yaml", tiny.write(tmp_path / "m", "gguf"), tmp_path / "evidence"
+    path.write_text(PROMISES, encoding="utf-8")
+    before = apr_command("contract", "status", model, "--contract", path, "--store", store)
+    assert before.exit_code == 5 and f"next: apr contract verify {model}" in before.out
+    done = apr_command("contract", "verify", model, "--contract", path, "--store", store)
+    assert done.exit_code == 0 and "✓ pass" in done.out and "- not runnable" in done.out
+    assert "kept: 1 pass, 1 not runnable" in done.out and "(blocks nothing)" in done.out
+    after = apr_command("contract", "status", model, "--contract", tmp_path, "--store", store, "--json").json()
+    assert [row["word"] for row in after["rows"]] == ["discharged", "not_runnable"] and after["exit_code"] == 0
+    assert apr_command("evidence", "verify", "--store", store).exit_code == 0
+
+
+def test_a_broken_promise_is_exit_one_and_json_says_where(apr_command: Any, tmp_path: Path) -> None:
+    path, model = tmp_path / "c.yaml", tiny.write(tmp_path / "m", "gguf")
+    path.write_text(PROMISES.replace("equals: gguf", "equals: apr"), encoding="utf-8")
+    report = apr_command("contract", "verify", model, "--contract", path, "--store", tmp_path / "e", "--json").json()
+    assert (report["verdict"], report["exit_code"]) == ("broken", 1) and Path(report["evidence"]).exists()
+    stands = apr_command("contract", "status", model, "--contract", path, "--store", tmp_path / "e")
+    assert stands.exit_code == 1 and "✗ failed" in stands.out
+
+
+def test_no_contract_is_an_error(apr_command: Any, tmp_path: Path) -> None:
+    model = tiny.write(tmp_path / "m", "gguf")
+    done = apr_command("contract", "verify", model, "--contract", tmp_path)
+    assert done.exit_code == 2 and "no contract in" in done.err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import tiny
+from apr.cli import _checks
 from apr.errors import UsageError
 from apr.ledger import _running, contract, verify
 from apr.ledger.evidence import Store
@@ -47,7 +48,7 @@ def run(
     given = str(reference) if reference is not None else None
     return verify.verify(
         str(model), model, [contract.read(path)], reference=given, reference_path=reference, folder=folder / "evidence",
-        tell=lambda what, share: None, **options,
+        resolve=_checks.problem, tell=lambda what, share: None, **options,
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -95,6 +96,11 @@ def test_one_test_alone_and_one_that_is_not_there(model: Path, tmp_path: Path) -
         run(tmp_path, model, KEPT, only=("FALSIFY-S-009",))
     with pytest.raises(UsageError, match="no falsification test"):
         run(tmp_path, model, "  []")
+
+
+def test_a_check_that_could_do_harm_is_not_run(model: Path, tmp_path: Path) -> None:
+    (row,) = run(tmp_path, model, KEPT.replace("inspect {model}", "rm {model}")).rows
+    assert row.status == "error" and "no command 'rm'" in row.sentence and row.command == ()
 
 
 def test_an_interrupted_run_is_in_the_evidence_as_abandoned(

@@ -122,7 +122,7 @@ def verify(
     import sys
 
     from apr import hub
-    from apr.cli import _chain, _progress
+    from apr.cli import _chain, _checks, _progress
     from apr.ledger import verify as ledger
     from apr.reports import _promises, json
 
@@ -141,6 +141,7 @@ def verify(
             only=only,
             timeout_s=timeout,
             argv=("apr", *sys.argv[1:]),
+            resolve=_checks.problem,
             tell=tell or (lambda what, share: None),
         )
     click.echo(json.dumps(report) if as_json else _promises.verified(report))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from apr.errors import UsageError
-from apr.ledger import _running, evidence
+from apr.ledger import _lint, _running, evidence
 from apr.ledger.contract import Contract, Falsification, judge
 
 SCHEMA = "apr.contract-verify/1"
@@ -87,6 +87,7 @@ def verify(
     only: Sequence[str] = (),
     timeout_s: float = TIMEOUT_S,
     argv: Sequence[str] = (),
+    resolve: _lint.Resolve,
     tell: Tell,
 ) -> VerifyReport:
     """Run the contracts' tests on a model.
@@ -95,6 +96,7 @@ def verify(
     folder:     of the evidence
     only:       ids of tests; the others are not run, and not in the evidence
     argv:       the command line that asks, for the evidence
+    resolve:    why a check's command line may not be run, None if it may: a contract may come from anywhere
     Raises      UsageError if there is no test; what evidence raises when it cannot be written.
     """
     started = time.perf_counter()
@@ -113,7 +115,7 @@ def verify(
     try:
         for done, (contract, test) in enumerate(tests):
             tell(test.id, done / len(tests))
-            row, ran = _run(contract, test, model=model, reference=reference, timeout_s=timeout_s)
+            row, ran = _run(contract, test, model=model, reference=reference, timeout_s=timeout_s, resolve=resolve)
             rows.append(row)
             kept.append(_tested(contract, row, ran))
     except BaseException:
@@ -139,7 +141,13 @@ _STATUSES: tuple[Status, ...] = ("pass", "fail", "undecided", "error", "not_runn
 
 
 def _run(
-    contract: Contract, test: Falsification, *, model: str, reference: str | None, timeout_s: float
+    contract: Contract,
+    test: Falsification,
+    *,
+    model: str,
+    reference: str | None,
+    timeout_s: float,
+    resolve: _lint.Resolve,
 ) -> tuple[Row, _running.Ran | None]:
     def row(status: Status, sentence: str, **more: Any) -> Row:
         return Row(contract.id, test.id, test.prediction, test.is_blocking, status, sentence, **more)
@@ -147,6 +155,8 @@ def _run(
     reason = _running.why_not(test.check, reference=reference)
     if reason is not None or test.check is None:
         return row("not_runnable", reason or ""), None
+    if (problem := _lint.problem_of(test.check, resolve)) is not None:
+        return row("error", f"the check may not be run: {problem[1]}"), None
     with _running.filled(test.check, model=model, reference=reference) as command:
         ran = _running.run(command, timeout_s=timeout_s)
     if ran.document is None:

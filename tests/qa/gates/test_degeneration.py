@@ -84,4 +84,4 @@ def test_gates_and_ups_in_each_others_places_show_as_loops(real_model: Callable[
         swapped |= {gate_proj: places[up_proj], up_proj: places[gate_proj]}
     with Judged(subject.with_tensors(swapped), profile="smoke") as one:
         result = gate.run("smoke", one, only=(GATE,)).gates[0]
-    assert result.status == "fail" and result.measure["degenerate_share"] > 0.5
+    assert result.status == "fail" and result.measure["degenerate_share"] >= 0.5
