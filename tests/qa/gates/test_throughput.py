@@ -17,6 +17,7 @@ from apr.qa.gate import Finding, GateResult
 from apr.qa.gates import throughput
 from apr.qa.gates.throughput import ROUNDS, Speed, allowed_bytes, verdict
 from bench.timed import Clock, timed
+from mutants._patient import open_patient
 
 BYTES = 100_000_000  # a token
 ALLOWED = 500_000_000  # so that the bound is 0.2 where starting a product costs nothing
@@ -149,3 +150,11 @@ def test_real_models_do_not_fail(alias: str, real_model: Any) -> None:
     with Judged(real_model(alias), profile="smoke") as judged:
         found = gate.run("smoke", judged, only=["throughput"]).gates[0]
     assert found.status == "pass" or found.code == "busy", found.message
+
+
+def test_a_file_that_cannot_be_loaded_fails_and_is_no_error_of_the_gate(path: Path, tmp_path: Path) -> None:
+    patient = open_patient(path)
+    patient.remove("model.norm.weight")
+    with Judged(patient.save(tmp_path / "sick"), profile="smoke") as judged:
+        found = gate.run("smoke", judged, only=["throughput"]).gates[0]
+    assert found.status == "fail" and "norm" in found.message
