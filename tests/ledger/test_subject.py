@@ -81,3 +81,14 @@ def test_a_model_without_tensors_is_refused(tmp_path: Path) -> None:
     save_file({}, path)
     with pytest.raises(UsageError, match="holds no tensor"):
         Subject.of(path)
+
+
+def test_the_digest_of_a_run_record_is_another_and_neither_is_taken_for_the_other(model: Path) -> None:
+    from apr.engines._language_model import of_file
+    from apr.formats import open_model
+
+    listed = Subject.of(model).tensors_sha256
+    with of_file(open_model(model), engine="native", threads=1) as loaded:
+        recorded = loaded.generate("a", regime="raw", max_tokens=1).tensors_sha256
+        assert recorded == loaded.checkpoint.content_sha256() != listed
+    assert Subject.of(model).tensors_sha256 == listed

@@ -56,7 +56,7 @@ class Subject:
                 )
             folder = path if path.is_dir() else path.parent
             files = sorted({*model.files, *(folder / name for name in model.documents)})
-            tensors = digest.remembered(files, "tensors", lambda: tensors_sha256(model))
+            tensors = digest.remembered(files, "tensor listing", lambda: tensors_sha256(model))
             return cls(
                 name=path.resolve().name,
                 path=str(path),
