@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apr.reports._style import Style, paint
-from apr.reports._table import _wrapped, table, terminal_columns, width
+from apr.reports._table import hanging, table, width
 from apr.reports.text import _plural, visible
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _MARKS: dict[DifferenceKind, tuple[str, Style]] = {
     "added": ("+", "green"),
     "reworded": ("~", "dim"),
 }
-_LEAST = 24  # columns of a sentence that are worth wrapping to
 
 
 def linted(report: LintReport) -> str:
@@ -72,11 +71,7 @@ def _row(one: Difference, label: int) -> str:
     mark, style = _MARKS[one.kind]
     head = f"  {paint(f'{mark} {one.kind:<{label}}', style)}  "
     before = 2 + 2 + label + 2
-    columns = terminal_columns()
-    said = visible(one.sentence)
-    if columns is None or columns - before < _LEAST:
-        return head + said
-    return head + _wrapped(said, columns - before, indent=before)
+    return hanging(head, visible(one.sentence), before=before)
 
 
 def _step(report: ContractDiff) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from apr.reports._style import Style, paint
-from apr.reports._table import _wrapped, facts, terminal_columns, width
+from apr.reports._table import facts, hanging, width
 from apr.reports.text import _aside, _plural, visible
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ _COLOURS: dict[Status, Style] = {
     "error": "red",
 }
 _FINDINGS_SHOWN = 10
-_LEAST = 24  # columns of a sentence that are worth wrapping to
 
 
 def gates(report: Report) -> str:
@@ -103,10 +102,7 @@ def _row(result: GateResult, label: int) -> str:
     said = visible(result.message)
     if (share := covered(result.coverage)) and share not in said:
         said += f" ({share})"
-    columns = terminal_columns()
-    if columns is None or columns - before < _LEAST:
-        return head + said
-    return head + _wrapped(said, columns - before, indent=before)
+    return hanging(head, said, before=before)
 
 
 def _findings(result: GateResult) -> list[str]:

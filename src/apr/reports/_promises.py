@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from apr.reports._style import Style, paint
-from apr.reports._table import _wrapped, facts, terminal_columns, width
+from apr.reports._table import facts, hanging, width
 from apr.reports.text import visible
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _MARKS: Mapping[Status | Word, tuple[str, Style]] = {
     "not_run": ("-", "dim"),
 }
 _VERDICTS: Mapping[Verdict, Style] = {"kept": "green", "broken": "red", "open": "yellow", "error": "red"}
-_LEAST = 24  # columns of a sentence that are worth wrapping to
 
 
 def verified(report: VerifyReport) -> str:
@@ -77,7 +76,4 @@ def _row(word: Status | Word, name: str, sentence: str, is_blocking: bool, word_
     said = visible(sentence) + ("" if is_blocking else " (blocks nothing)")
     head = f"  {paint(f'{mark} {shown:<{word_width}}', style)}  {visible(name):<{label}}  "
     before = 2 + 2 + word_width + 2 + label + 2
-    columns = terminal_columns()
-    if columns is None or columns - before < _LEAST:
-        return head + said
-    return head + _wrapped(said, columns - before, indent=before)
+    return hanging(head, said, before=before)

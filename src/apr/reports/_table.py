@@ -12,6 +12,7 @@ from apr.reports._style import paint
 
 _NARROW = 60  # columns; a table that does not fit a terminal narrower than this is tab-separated
 _LEAST = 16  # columns of text that are worth wrapping to
+_LEAST_SENTENCE = 24  # columns of a sentence behind its head that are worth wrapping to
 _GAP = "  "
 
 
@@ -45,6 +46,14 @@ def facts(rows: Sequence[tuple[str, str]]) -> str:
             value = _wrapped(value, columns - len(head), indent=len(head))
         lines.append(paint(head, "dim") + value)
     return "\n".join(lines)
+
+
+def hanging(head: str, text: str, *, before: int) -> str:
+    """A text behind its head, wrapped under itself where the terminal leaves room; before: columns that the head takes."""
+    columns = terminal_columns()
+    if columns is None or columns - before < _LEAST_SENTENCE:
+        return head + text
+    return head + _wrapped(text, columns - before, indent=before)
 
 
 def terminal_columns() -> int | None:
