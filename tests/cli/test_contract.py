@@ -110,6 +110,9 @@ def test_a_model_is_held_to_its_promises_and_its_standing_follows(apr_command: A
     after = apr_command("contract", "status", model, "--contract", tmp_path, "--store", store, "--json").json()
     assert [row["word"] for row in after["rows"]] == ["discharged", "not_runnable"] and after["exit_code"] == 0
     assert apr_command("evidence", "verify", "--store", store).exit_code == 0
+    (store / "index.jsonl").write_bytes(b"")
+    touched = apr_command("contract", "status", model, "--contract", path, "--store", store)
+    assert touched.exit_code == 1 and f"next: apr evidence verify --store {store}" in touched.out
 
 
 def test_a_broken_promise_is_exit_one_and_json_says_where(apr_command: Any, tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ exact_option = click.option(
     help="Compute with float32 activations: the reference for comparisons, slower.",
 )
 
+store_option = click.option(
+    "--store",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("evidence"),
+    show_default=True,
+    metavar="FOLDER",
+    help="Where evidence is kept.",
+)
+
 
 def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Aliases and cached models that begin so, else whatever the shell finds as a file."""

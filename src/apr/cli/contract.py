@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from apr.cli._options import complete_model, json_option
+from apr.cli._options import complete_model, json_option, store_option
 
 if TYPE_CHECKING:
     from apr.ledger.contract import Contract
@@ -80,14 +80,6 @@ _contracts_option = click.option(
     metavar="PATH",
     help="A contract, or a folder of them; may be repeated. [default: contracts]",
 )
-_store_option = click.option(
-    "--store",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("evidence"),
-    show_default=True,
-    metavar="FOLDER",
-    help="Where evidence is kept.",
-)
 
 
 @command.command("verify", short_help="Run what the contracts promise, on a model.")
@@ -98,7 +90,7 @@ _store_option = click.option(
 @click.option(
     "--timeout", type=click.FloatRange(min=1), default=3600, show_default=True, help="Seconds that one test may run."
 )
-@_store_option
+@store_option
 @json_option
 def verify(
     model: str,
@@ -151,7 +143,7 @@ def verify(
 @command.command("status", short_help="How does each promise stand for a model?")
 @click.argument("model", shell_complete=complete_model)
 @_contracts_option
-@_store_option
+@store_option
 @json_option
 def status(model: str, paths: tuple[Path, ...], store: Path, as_json: bool) -> int:
     """Say of every test how it stands for MODEL, from the evidence; nothing is run.
@@ -181,9 +173,8 @@ def _read_all(paths: tuple[Path, ...]) -> list[Contract]:
     from apr.errors import UsageError
     from apr.ledger import contract
 
-    files: list[Path] = []
-    for path in paths or (Path("contracts"),):
-        files += sorted(found for found in path.rglob("*.y*ml")) if path.is_dir() else [path]
+    named = paths or (Path("contracts"),)
+    files = contract.files_of(named)
     if not files:
-        raise UsageError(f"no contract in {', '.join(map(str, paths or ('contracts',)))}; name one with --contract")
+        raise UsageError(f"no contract in {', '.join(map(str, named))}; name one with --contract")
     return [contract.read(file) for file in files]

@@ -6,17 +6,9 @@ from pathlib import Path
 
 import click
 
-from apr.cli._options import complete_model, json_option
+from apr.cli._options import complete_model, json_option, store_option
 
 _FINDING, _NOTHING = 1, 5
-_store_option = click.option(
-    "--store",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("evidence"),
-    show_default=True,
-    metavar="FOLDER",
-    help="Where the evidence lies.",
-)
 _key_option = click.option(
     "--key", type=click.Path(path_type=Path), metavar="FILE", required=True, help="The private key."
 )
@@ -35,7 +27,7 @@ def command() -> None:
 
 @command.command("list", short_help="Every run, and which still hold.")
 @click.argument("model", required=False, shell_complete=complete_model)
-@_store_option
+@store_option
 @json_option
 def list_command(model: str | None, store: Path, as_json: bool) -> None:
     """Every run of the store; with MODEL, those about it, and whether they still hold.
@@ -55,7 +47,7 @@ def list_command(model: str | None, store: Path, as_json: bool) -> None:
 
 @command.command("show", short_help="One run: what was fixed before, and each verdict.")
 @click.argument("run", metavar="ID")
-@_store_option
+@store_option
 @json_option
 def show_command(run: str, store: Path, as_json: bool) -> None:
     """One run: what was fixed before it began, and each verdict."""
@@ -69,7 +61,7 @@ def show_command(run: str, store: Path, as_json: bool) -> None:
 
 
 @command.command("verify", short_help="Is every run as it was written?")
-@_store_option
+@store_option
 @click.option(
     "--key", type=click.Path(path_type=Path), metavar="FILE", help="A public key; every run must be signed with it."
 )
@@ -103,7 +95,7 @@ def verify_command(store: Path, key: Path | None, head: str | None, as_json: boo
 
 @command.command("close", short_help="End a run whose process is gone.")
 @click.argument("run", metavar="ID")
-@_store_option
+@store_option
 @json_option
 def close_command(run: str, store: Path, as_json: bool) -> None:
     """End a run whose process is gone. It stays in the index, as abandoned unless its statement was written."""
@@ -135,7 +127,7 @@ def key_command(file: Path, as_json: bool) -> None:
 @command.command("sign", short_help="Put a signed envelope beside a run.")
 @click.argument("run", metavar="ID")
 @_key_option
-@_store_option
+@store_option
 @json_option
 def sign_command(run: str, key: Path, store: Path, as_json: bool) -> None:
     """Put a signed DSSE envelope beside the statement of a run."""

@@ -11,17 +11,16 @@ from typing import Any
 
 import apr.qa.gates
 from apr import _folder
-from apr.errors import ContractError, UsageError
+from apr.errors import ContractError
 from apr.ledger import _binding, _changelog, _status
 from apr.ledger._rules import EXEMPT_KINDS, RULES, Severity
-from apr.ledger.contract import Check, Falsification, Reading, read_with_problems
+from apr.ledger.contract import SUFFIXES, Check, Falsification, Reading, files_of, read_with_problems
 from apr.parity._link import LINKS
 from apr.qa.gate import PROFILES
 
 # the door that knows the commands gives it: why a check's command line is not one that may be run; None if it is
 Resolve = Callable[[Check], str | None]
 
-_SUFFIXES = (".yaml", ".yml")
 _CHECK_PROBLEM, _ARGUMENT_PROBLEM = "APR-CON-007", "APR-CON-008"
 _PROFILE = re.compile(r"--profile(?:=(\S+))?")
 _REFERENCES = ("falsified_by", "falsifier", "falsifiers", "falsification_test", "falsification_tests")
@@ -98,7 +97,7 @@ def lint(paths: Sequence[Path], *, resolve: Resolve) -> LintReport:
     resolve:  says why a check's command line may not be run; None if it may
     Raises    UsageError for a path that is not there.
     """
-    files = _files(paths)
+    files = files_of(paths)
     findings: list[LintFinding] = []
     readings: list[Reading] = []
     for file in files:
@@ -112,7 +111,7 @@ def lint(paths: Sequence[Path], *, resolve: Resolve) -> LintReport:
     findings += _together(readings)
     if not files:
         where = ", ".join(map(str, paths))
-        message = f"no contract in {where}; give a file or a folder with {' or '.join(_SUFFIXES)} files"
+        message = f"no contract in {where}; give a file or a folder with {' or '.join(SUFFIXES)} files"
         findings.append(_finding(paths[0], 1, "APR-CON-018", message))
     findings.sort(key=lambda one: (one.path, one.line, one.rule))
     n_errors = sum(one.severity == "error" for one in findings)
@@ -141,19 +140,6 @@ def problem_of(check: Check, resolve: Resolve) -> tuple[str, str] | None:
         return None
     is_unknown = check.kind == "command" and problem.startswith("no command")
     return (_CHECK_PROBLEM if is_unknown else _ARGUMENT_PROBLEM), problem
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    found: dict[Path, None] = {}
-    for path in paths:
-        if path.is_dir():
-            inside = (p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
-            found |= dict.fromkeys(sorted(inside))
-        elif path.exists():
-            found[path] = None
-        else:
-            raise UsageError(f"{path}: no such file or folder; give a contract's YAML file, or a folder of them")
-    return list(found)
 
 
 def _finding(path: Path, line: int, rule: str, message: str) -> LintFinding:

@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from apr.errors import ContractError
+from apr.errors import ContractError, UsageError
 from apr.ledger import _check, _yaml
 from apr.ledger._expect import OPS, Expect, Op, Outcome, judge
 
 __all__ = [
     "OPS",
+    "SUFFIXES",
     "Change",
     "Check",
     "Contract",
@@ -36,6 +37,7 @@ __all__ = [
     "Op",
     "Outcome",
     "Reading",
+    "files_of",
     "fill",
     "judge",
     "read",
@@ -43,6 +45,7 @@ __all__ = [
 ]
 
 Kind = Literal["gate", "link", "command"]
+SUFFIXES = (".yaml", ".yml")
 _TESTS = ("falsification_tests", "falsification", "falsifiers")
 _IDS = ("id", "contract_id", "contract", "name")
 _DEFAULT_KIND = "kernel"  # upstream's schema
@@ -159,6 +162,20 @@ class Reading:
     contract: Contract
     tree: _yaml.Tree
     problems: tuple[ContractError, ...]
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are named, and the contracts in folders, each once. Raises UsageError for a path that is not there."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = (p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            found |= dict.fromkeys(sorted(inside))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UsageError(f"{path}: no such file or folder; give a contract's YAML file, or a folder of them")
+    return list(found)
 
 
 def read(path: Path) -> Contract:

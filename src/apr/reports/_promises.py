@@ -54,7 +54,7 @@ def stands(report: StatusReport) -> str:
     lines += [f"{paint('touched', 'red')}: {visible(problem)}" for problem in report.problems]
     lines.append(_counted(report.counts))
     if report.problems:
-        lines.append(f"next: apr evidence verify {visible(shlex.quote(str(report.folder)))}")
+        lines.append(f"next: apr evidence verify --store {visible(shlex.quote(str(report.folder)))}")
     elif report.exit_code == 5:
         lines.append(f"next: apr contract verify {visible(shlex.quote(report.model))}")
     return "\n".join(lines)
