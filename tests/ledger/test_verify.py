@@ -86,8 +86,17 @@ def test_what_cannot_be_shown_is_never_passed(
 
 
 def test_a_link_runs_against_the_original(model: Path, tmp_path: Path) -> None:
-    report = run(tmp_path, model, COMPARED, reference=model)
-    assert report.verdict == "kept" and report.rows[0].command.count(str(model)) == 2
+    original = tiny.write(tmp_path / "original", "safetensors")
+    report = run(tmp_path, model, COMPARED, reference=original)
+    assert report.verdict == "kept" and report.rows[0].command[3:5] == (str(original), str(model))
+
+
+def test_a_model_is_not_its_own_original(model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / model.name
+    copy.write_bytes(model.read_bytes())
+    with pytest.raises(UsageError, match="is the model itself"):
+        run(tmp_path, model, COMPARED, reference=copy)
+    assert not (tmp_path / "evidence").exists()
 
 
 def test_one_test_alone_and_one_that_is_not_there(model: Path, tmp_path: Path) -> None:

@@ -205,18 +205,24 @@ def begin(
     folder:   the store, made if it is not there
     command:  the exact words of the command line
     engines:  name and version of what computes; our own if nothing else is said
-    Raises    UsageError (no contract, an id twice), FormatError (no model, or a damaged store).
+    Raises    UsageError (no contract, an id twice, a model as its own reference), FormatError (no model, or a damaged store).
     """
     if not contracts:
         raise UsageError("evidence of no contract proves nothing; name at least one")
     ids = [contract.id for contract in contracts]
     if len(set(ids)) < len(ids):
         raise UsageError(f"a contract id twice among {', '.join(ids)}; name each contract once")
+    subject = Subject.of(model)
+    original = Subject.of(reference) if reference is not None else None
+    if original is not None and original.files == subject.files:
+        raise UsageError(
+            f"{reference} is the model itself; held against itself it shows nothing, give what it was made from"
+        )
     begun = Begun(
         id=f"{_now(compact=True)}-{secrets.token_hex(4)}",
         started_at=_now(),
-        model=Subject.of(model),
-        reference=Subject.of(reference) if reference is not None else None,
+        model=subject,
+        reference=original,
         contracts=tuple(Pinned(c.id, str(c.version), c.sha256, str(c.path)) for c in contracts),
         command=tuple(command),
         engines=dict(engines or {"native": apr.__version__}),
