@@ -28,6 +28,7 @@ from apr.ledger import _summary
 from apr.ledger._diff import ContractDiff
 from apr.ledger._experiment import PredictReport
 from apr.ledger._lint import LintReport
+from apr.ledger.ship import ShipReport
 from apr.ledger.standing import StatusReport
 from apr.ledger.verify import VerifyReport
 from apr.models._inspection import Inspection, TensorTable
@@ -62,6 +63,7 @@ COMMANDS_OF = {  # schema -> who prints it
     ),
     "apr.contract-verify/1": (VerifyReport, "`apr contract verify --json`"),
     "apr.contract-status/1": (StatusReport, "`apr contract status --json`"),
+    "apr.ship/1": (ShipReport, "`apr ship --json`"),
     "apr.predict/1": (PredictReport, "`apr predict run --json`, `apr predict check --json`, and kept as the result"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),

@@ -123,11 +123,12 @@ def _expectations(value: Any, where: Where, tree: Tree, path: Path) -> tuple[Exp
     if value is None:
         return ()
     if isinstance(value, list):
-        return tuple(_expectation(item, (*where, i), tree, path) for i, item in enumerate(value))
-    return (_expectation(value, where, tree, path),)
+        return tuple(expectation(item, (*where, i), tree, path) for i, item in enumerate(value))
+    return (expectation(value, where, tree, path),)
 
 
-def _expectation(value: Any, where: Where, tree: Tree, path: Path) -> Expect:
+def expectation(value: Any, where: Where, tree: Tree, path: Path) -> Expect:
+    """One condition. Raises ContractError with the line for what could never be judged."""
     line = tree.line(*where)
     ops = [op for op in OPS if isinstance(value, dict) and op in value]
     if not isinstance(value, dict) or len(ops) != 1 or set(value) - {"path", "interval", *ops}:

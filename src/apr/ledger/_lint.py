@@ -216,7 +216,7 @@ def ids_of(reading: Reading) -> Iterator[tuple[str, int]]:
     contract = reading.contract
     yield from ((test.id, test.line) for test in contract.falsifications if test.id)
     yield from ((one.id, one.line) for one in contract.obligations if one.id)
-    yield from ((name, line) for _, name, line in _criteria_of(reading) if name)
+    yield from ((name, line) for _, name, line in criteria_of(reading) if name)
     gate_ = contract.raw.get("qa_gate")
     if isinstance(gate_, dict) and isinstance(gate_.get("id"), str):
         yield gate_["id"], reading.tree.line("qa_gate", "id")
@@ -254,7 +254,7 @@ def _profile(check: Check) -> str:
     return ""
 
 
-def _criteria_of(reading: Reading) -> Iterator[tuple[Any, str, int]]:
+def criteria_of(reading: Reading) -> Iterator[tuple[Any, str, int]]:
     """Acceptance criteria: fields, id, line."""
     for key in ("acceptance_criteria", "rejection_criteria"):
         block = reading.contract.raw.get(key)
@@ -273,7 +273,7 @@ def _criteria_of(reading: Reading) -> Iterator[tuple[Any, str, int]]:
 
 def _criteria(reading: Reading) -> Iterator[Found]:
     known = {test.id for test in reading.contract.falsifications}
-    for fields, name, line in _criteria_of(reading):
+    for fields, name, line in criteria_of(reading):
         for key in _REFERENCES if isinstance(fields, dict) else ():
             named = fields.get(key, ())
             for one in [named] if isinstance(named, str) else named if isinstance(named, list) else ():

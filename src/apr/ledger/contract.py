@@ -41,6 +41,7 @@ __all__ = [
     "fill",
     "judge",
     "read",
+    "read_bytes",
     "read_with_problems",
 ]
 
@@ -188,13 +189,7 @@ def read(path: Path) -> Contract:
 
 def read_with_problems(path: Path) -> Reading:
     """Read a contract with what is wrong in it beside it. Raises ContractError only for what is no contract at all."""
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if path.is_file() and size <= _yaml.LONGEST_BYTES else None
-    except OSError as exc:
-        raise ContractError(path, f"{exc.strerror}; give a contract's YAML file") from exc
-    if data is None:
-        raise ContractError(path, "no plain file of a contract's size; give a contract's YAML file")
+    data = read_bytes(path)
     tree = _yaml.parse(data, path)
     if not isinstance(tree.value, dict):
         raise ContractError(
@@ -202,6 +197,18 @@ def read_with_problems(path: Path) -> Reading:
         )
     problems: list[ContractError] = []
     return Reading(_Form(path, tree, problems).contract(hashlib.sha256(data).hexdigest()), tree, tuple(problems))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A contract's bytes. Raises ContractError for what is no plain file of a contract's size."""
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if path.is_file() and size <= _yaml.LONGEST_BYTES else None
+    except OSError as exc:
+        raise ContractError(path, f"{exc.strerror}; give a contract's YAML file") from exc
+    if data is None:
+        raise ContractError(path, "no plain file of a contract's size; give a contract's YAML file")
+    return data
 
 
 def fill(check: Check, *, model: str, reference: str | None, scratch: str | None = None) -> Check:

@@ -37,6 +37,7 @@ class Standing:
     evidence:  the statement; null where there is none
     run:       the statement's id
     observed, interval: what was judged, and its 95 % interval
+    command:   that was run, as a person would type it; empty where nothing was
     """
 
     contract: str
@@ -49,6 +50,7 @@ class Standing:
     run: str | None = None
     observed: Mapping[str, Any] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def standing(contract: Contract, test: Falsification, entries: Sequence[Entry], 
         other = entry.record.begun.model
         sentence = f"it passed on {other.name} (tensors {other.tensors_sha256[:12]}…), and was not run on this model"
         return _made(contract, test, "partial", sentence, entry, tested)
-    return Standing(contract.id, test.id, test.is_blocking, "not_run", "no evidence: apr contract verify")
+    return Standing(contract.id, test.id, test.is_blocking, "not_run", "there is no evidence")
 
 
 def _tested(entry: Entry, contract: str, test: str) -> Tested | None:
@@ -148,4 +150,5 @@ def _made(contract: Contract, test: Falsification, word: Word, sentence: str, en
         run=entry.row.id,
         observed=tested.observed,
         interval=tested.interval,
+        command=tested.command,
     )

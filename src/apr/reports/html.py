@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from apr import _atomic
 from apr.parity._link import LINKS
-from apr.reports import _evidence, _html_charts, _html_gates, _html_maps, _html_page
+from apr.reports import _evidence, _html_charts, _html_gates, _html_maps, _html_page, _html_ship
 
 if TYPE_CHECKING:
+    from apr.ledger.ship import ShipReport
     from apr.parity._link import LinkResult
     from apr.parity._report import ParityReport, WhyReport
     from apr.qa.gate import Report
@@ -32,16 +33,19 @@ _DRAWN = [
 ]
 
 
-def page(report: ParityReport | WhyReport | Report) -> str:
-    """A report as HTML."""
+def page(report: ParityReport | WhyReport | Report | ShipReport, *, at: Path = Path()) -> str:
+    """A report as HTML. at: the folder that the page will lie in, where it links to files."""
+    from apr.ledger.ship import ShipReport
     from apr.qa.gate import Report
 
+    if isinstance(report, ShipReport):
+        return _html_ship.page(report, at=at)
     return _html_gates.page(report) if isinstance(report, Report) else _comparison(report)
 
 
-def save(report: ParityReport | WhyReport | Report, path: Path) -> None:
+def save(report: ParityReport | WhyReport | Report | ShipReport, path: Path) -> None:
     """Write a report to a file, whole or not at all. Raises UsageError for a folder or a link; OSError."""
-    _atomic.write_bytes(path, page(report).encode("utf-8"))
+    _atomic.write_bytes(path, page(report, at=path.parent).encode("utf-8"))
 
 
 def _comparison(report: ParityReport | WhyReport) -> str:

@@ -1,0 +1,76 @@
+"""`apr ship`: may these models be handed out?"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from apr.cli._options import json_option, store_option
+from apr.errors import UsageError
+
+if TYPE_CHECKING:
+    from apr.ledger.ship import ShipReport
+
+_NOT_WRITTEN = 2
+
+
+@click.command(short_help="May these models be handed out? The figure, computed.")
+@click.argument("plan", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=Path("ship.yaml"))
+@store_option
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report as one HTML page too.",
+)
+@click.option(
+    "--card",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a block for a model card too: into FILE, which keeps all else.",
+)
+@click.option("--model", metavar="ID", help="Of which model of the plan the card is, where there are several.")
+@json_option
+def command(plan: Path, store: Path, html: Path | None, card: Path | None, model: str | None, as_json: bool) -> int:
+    """Say of every criterion of PLAN (ship.yaml) how it stands, and compute the figure from that. Nothing is run or pulled.
+
+    A criterion is discharged if each of its tests passed on these very bytes and neither contract nor engine has changed since.
+    Evidence that was deleted, edited or swapped counts for nothing. Exit status 0: all that blocks is discharged; 1: some
+    of it failed, or the evidence was touched; 5: not all of it is shown.
+
+    \b
+    apr ship
+    apr ship --html ship.html
+    apr ship release/ship.yaml --card README.md
+    """
+    from apr import hub
+    from apr.ledger import ship
+    from apr.reports import _ship, json
+
+    for path in (html, card):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{path}: {path.parent} is not a folder; create it first")
+    report = ship.ship(ship.read(plan), folder=store, resolve=lambda name: hub.resolve(name, offline=True))
+    click.echo(json.dumps(report) if as_json else _ship.ship(report))
+    return _written(report, html=html, card=card, model=model)
+
+
+def _written(report: ShipReport, *, html: Path | None, card: Path | None, model: str | None) -> int:
+    """Write page and card, after the answer is out; the exit code."""
+    from apr.reports import _model_card, _ship, text
+    from apr.reports import html as pages
+
+    exit_code = report.exit_code
+    for path, save in ((html, pages.save), (card, partial(_model_card.save, model=model))):
+        if path is None:
+            continue
+        try:
+            save(report, path)
+            click.echo(_ship.written_line(path), err=True)
+        except (OSError, UsageError) as exc:
+            click.echo(text.problem(f"{path}: {exc}"), err=True)
+            exit_code = _NOT_WRITTEN
+    return exit_code
