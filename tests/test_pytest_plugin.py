@@ -213,7 +213,7 @@ def test_workers_write_a_run_each_and_real_checks_run(
 ) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     contract(pytester, KEPT, BROKEN)
-    words = "-p xdist.plugin -p apr.pytest_plugin -n 2 --dist each -k KEPT contracts".split()
+    words = ["-p", "xdist.plugin", "-p", "apr.pytest_plugin", "-n", "2", "--dist", "each", "-k", "KEPT", "contracts"]
     done = pytester.runpytest_subprocess(*words, f"--apr-model={model}")
     done.assert_outcomes(passed=2)
     assert done.stdout.str().count("apr: kept: 1 pass; evidence: ") == 2
