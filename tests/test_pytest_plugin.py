@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -111,7 +112,7 @@ def test_without_a_model_nothing_is_collected(pytester: pytest.Pytester) -> None
 @pytest.mark.usefixtures("here")
 def test_each_test_of_a_contract_is_an_item_with_an_outcome_of_its_own(pytester: pytest.Pytester, model: Path) -> None:
     contract(pytester, KEPT, BROKEN, HARMLESS, UNDECIDED, ERROR, ELSEWHERE)
-    done = run(pytester, "contracts", f"--apr-model={model}")
+    done = run(pytester, "contracts", f"--apr-model={model}", "--junitxml=found.xml")
     done.assert_outcomes(passed=1, failed=3, xfailed=1, skipped=1)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     said = done.stdout.str()
@@ -123,6 +124,9 @@ def test_each_test_of_a_contract_is_an_item_with_an_outcome_of_its_own(pytester:
     assert "apr: broken: 1 pass, 2 fail, 1 undecided, 1 error, 1 not runnable; evidence: " in said
     statuses = {"KEPT": "pass", "BROKEN": "fail", "HARMLESS": "fail", "UNDECIDED": "undecided", "ERROR": "error"}
     assert written(pytester) == [("finished", statuses | {"ELSEWHERE": "not_runnable"})]
+    properties = ElementTree.parse(pytester.path / "found.xml").iter("property")
+    found = {(one.get("name"), one.get("value")) for one in properties}
+    assert {value for name, value in found if name == "apr_status"} == {*statuses.values(), "not_runnable"}
 
 
 @pytest.mark.usefixtures("here")
@@ -132,7 +136,9 @@ def test_what_is_deselected_is_neither_run_nor_in_the_evidence(pytester: pytest.
     run(pytester, "contracts/small.yaml", f"--apr-model={model}", "-k", "KEPT").assert_outcomes(passed=1, deselected=1)
     done = run(pytester, "contracts/small.yaml::BROKEN", "contracts/other.yaml", f"--apr-model={model}", "-x")
     done.assert_outcomes(failed=1)
-    run(pytester, "contracts", f"--apr-model={model}", "--collect-only").stdout.fnmatch_lines(["*Promise KEPT*"])
+    shown = run(pytester, "contracts", f"--apr-model={model}", "--collect-only", "--strict-markers", "-m", "apr")
+    shown.stdout.fnmatch_lines(["*<ContractFile other.yaml>*", "*<Promise KEPT>*"])
+    run(pytester, "contracts", f"--apr-model={model}", "-m", "not apr").assert_outcomes(deselected=3)
     assert written(pytester) == [("finished", {"KEPT": "pass"}), ("finished", {"BROKEN": "fail"})]
     pinned = [[c.id for c in e.record.begun.contracts] for e in Store(pytester.path / "evidence").entries()]
     assert pinned == [["small"], ["other", "small"]] or pinned == [["small"], ["small", "other"]]

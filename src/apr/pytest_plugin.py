@@ -168,7 +168,7 @@ class _Contracts:
 
         if not contract.has_tests(file_path):
             return None
-        made: pytest.Collector = _ContractFile.from_parent(parent, path=file_path, contracts=self)
+        made: pytest.Collector = ContractFile.from_parent(parent, path=file_path, contracts=self)
         return made
 
     def run(self, contract: Contract, test: Falsification) -> Row:
@@ -190,7 +190,7 @@ class _Contracts:
         from apr.ledger.verify import Verification
 
         session: pytest.Session = self._session
-        selected = {str(item.path) for item in session.items if isinstance(item, _Promise)}
+        selected = {str(item.path) for item in session.items if isinstance(item, Promise)}
         return Verification(
             self.model,
             hub.resolve(self.model),
@@ -243,7 +243,7 @@ class _Contracts:
                 terminalreporter.write_line(said)
 
 
-class _ContractFile(pytest.File):
+class ContractFile(pytest.File):
     """A contract; its falsification tests are the items."""
 
     def __init__(self, *, contracts: _Contracts, **given: Any) -> None:
@@ -265,11 +265,11 @@ class _ContractFile(pytest.File):
                 said = f"the id {test.id} stands twice" if test.id else "a falsification test without an id"
                 raise self.CollectError(f"{self.path}:{test.line}: {said}; give it one of its own")
             known.add(test.id)
-            yield _Promise.from_parent(self, name=test.id, contracts=self._contracts, contract=made, test=test)
+            yield Promise.from_parent(self, name=test.id, contracts=self._contracts, contract=made, test=test)
         self._contracts.contracts[str(self.path)] = made
 
 
-class _Promise(pytest.Item):
+class Promise(pytest.Item):
     """A falsification test. Kept passes, broken and undecided fail, what cannot be run here is skipped.
 
     Of a test that blocks nothing, all but a pass is an expected failure.
