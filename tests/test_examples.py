@@ -6,6 +6,8 @@ import dataclasses
 import importlib
 import itertools
 import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +17,13 @@ import numpy as np
 import pytest
 
 import tiny
+from apr.cli import _checks
 from apr.engines import native
 from apr.engines._subject import Subject
-from apr.ledger import _differences, _experiment, _separation, prediction
+from apr.ledger import _differences, _experiment, _lint, _separation, evidence, prediction
 
 ROOT = Path(__file__).resolve().parent.parent
+CI_REPOSITORY = ROOT / "examples" / "ci-repository"
 SECTION_61 = ROOT / "examples" / "section-61"
 MODULES = tuple(path.stem for path in SECTION_61.glob("*.py"))
 QUICK = ("--prompts", "2", "--steps", "10", "--max-tokens", "12", "--threads", "1")
@@ -226,3 +230,23 @@ def test_the_repaired_predictions_come_to_verdicts() -> None:
     assert [one.verdict for one in report.predictions] == ["pass", "pass"] and report.exit_code == 0
     page = (ROOT / "docs" / "predictions.md").read_text(encoding="utf-8")
     assert all(f"  so  {one.meaning}" in page for one in report.predictions)
+
+
+def test_the_contract_of_the_ci_repository_is_well_made_and_its_page_shows_it_kept() -> None:
+    report = _lint.lint([CI_REPOSITORY / "contracts"], resolve=_checks.problem)
+    (contract,) = report.contracts
+    assert report.findings == () and contract.n_checks == 5
+    page = (CI_REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert page.count("| ✓ pass | FALSIFY-ASSISTANT-") == 5 and "apr: kept: 5 pass" in page
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.xdist_group("smollm2")
+def test_the_ci_repository_passes_its_own_tests(real_model: Callable[[str], Path], tmp_path: Path) -> None:
+    real_model("smollm2")
+    folder = shutil.copytree(CI_REPOSITORY, tmp_path / "repository", ignore=shutil.ignore_patterns("evidence"))
+    words = [sys.executable, "-m", "pytest", "-p", "apr.pytest_plugin", "-p", "no:cacheprovider"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert "7 passed" in done.stdout and "apr: kept: 5 pass" in done.stdout, done.stdout
+    assert evidence.Store(folder / "evidence").verify() == []

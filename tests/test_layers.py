@@ -26,6 +26,7 @@ LINE = (
     "reports",
     "cli",
     "server",
+    "pytest_plugin",  # one file: a door, as cli is
 )
 FREE = {"errors", "_folder", "_atomic", "_plain"}  # everyone may import these
 SOURCE = Path(apr.__file__).parent

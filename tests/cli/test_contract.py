@@ -128,3 +128,14 @@ def test_no_contract_is_an_error(apr_command: Any, tmp_path: Path) -> None:
     model = tiny.write(tmp_path / "m", "gguf")
     done = apr_command("contract", "verify", model, "--contract", tmp_path)
     assert done.exit_code == 2 and "no contract in" in done.err
+
+
+def test_the_report_is_written_as_markdown_too(apr_command: Any, tmp_path: Path) -> None:
+    path, model, page = tmp_path / "c.yaml", tiny.write(tmp_path / "m", "gguf"), tmp_path / "page.md"
+    path.write_text(PROMISES.replace("equals: gguf", "equals: apr"), encoding="utf-8")
+    words = ("contract", "verify", model, "--contract", path, "--store", tmp_path / "e", "--markdown")
+    assert apr_command(*words, page, "--json").json()["verdict"] == "broken"
+    assert page.read_text(encoding="utf-8").startswith("### ✗ broken: 1 fail, 1 not runnable")
+    refused = apr_command(*words, tmp_path / "nowhere" / "page.md"), apr_command(*words, model)
+    assert [one.exit_code for one in refused] == [2, 2] and "--markdown" in refused[0].err
+    assert "no page; give a name that ends in .md" in refused[1].err

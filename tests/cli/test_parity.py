@@ -52,11 +52,11 @@ def test_another_weight_is_a_difference_and_exit_code_1(apr_command: Any, tmp_pa
 
 
 def test_options_reach_the_chain(apr_command: Any, tiny_gguf: Path, asked: dict[str, Any]) -> None:
-    words = ("--only", "tokens", "--only", "logits", "--threads", "3", "--fast", "--seed", "7")
+    words = ("--only", "tokens", "--only", "logits", "--regime", "raw", "--threads", "3", "--fast", "--seed", "7")
     assert apr_command("parity", tiny_gguf, f"{tiny_gguf}@numpy", *words).exit_code == 0
     del asked["report"]
     assert asked == {
-        "reference": str(tiny_gguf), "candidate": f"{tiny_gguf}@numpy", "only": ("tokens", "logits"), "threads": 3,
+        "reference": str(tiny_gguf), "candidate": f"{tiny_gguf}@numpy", "only": ("tokens", "logits"), "regimes": ("raw",), "threads": 3,
         "activations": "int8", "seed": 7, "progress": None,
     }  # fmt: skip
 
@@ -95,6 +95,7 @@ def test_json_is_the_report_and_keeps_its_schema(
         "links",
         "seconds",
         "exit_code",
+        "regimes",
     ]
     assert all(
         list(link) == ["link", "verdict", "sentence", "measure", "findings", "seconds"] for link in done.json()["links"]

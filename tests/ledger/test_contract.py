@@ -157,3 +157,28 @@ def test_a_document_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> 
 def test_what_is_no_file_is_refused(path: Path) -> None:
     with pytest.raises(ContractError):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"metadata: {}\nfalsification_tests:\n", True),
+        (b"\xef\xbb\xbffalsifiers: {}\n", True),
+        (b"{ 'falsification': {} }", True),
+        (b"services:\n  falsification_tests: no\n", False),
+        (b"# falsification_tests:\n", False),
+        (b"{{ broken", False),
+        (b"", False),
+    ],
+)
+def test_a_yaml_file_with_a_block_of_tests_looks_like_a_contract(tmp_path: Path, data: bytes, expected: bool) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(data)
+    assert contract.has_tests(path) == expected and not contract.has_tests(tmp_path)
+
+
+def test_every_contract_of_upstream_and_ours_looks_like_one() -> None:
+    root = Path(__file__).parents[2]
+    kept = [*(root / "contracts").rglob("*.yaml"), *(root / "tests" / "fixtures" / "contracts").rglob("*.yaml")]
+    with_tests = [path for path in kept if contract.read_with_problems(path).contract.falsifications]
+    assert len(with_tests) >= 3 and all(contract.has_tests(path) for path in with_tests)

@@ -136,3 +136,18 @@ def test_a_check_beyond_its_time_is_killed_with_its_children() -> None:
 )  # fmt: skip
 def test_documents_are_one_object_or_run_records(text: str, expected: object) -> None:
     assert _running._document(text) == expected
+
+
+def test_what_ran_before_the_end_is_kept_and_the_rest_is_not_in_it(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "contract.yaml"
+    path.write_text(HEAD + KEPT + BROKEN, encoding="utf-8")
+    made = contract.read(path)
+    begun = verify.Verification(
+        str(model), model, [made], folder=tmp_path / "evidence", resolve=_checks.problem, argv=("pytest",)
+    )
+    path.write_text("changed: while it runs", encoding="utf-8")
+    assert begun.run(made, made.falsifications[0]).status == "pass"
+    report = begun.finish()
+    assert (report.verdict, [row.id for row in report.rows]) == ("kept", ["FALSIFY-S-001"])
+    (entry,) = Store(tmp_path / "evidence").entries()
+    assert entry.record.begun.contracts[0].sha256 == made.sha256 and entry.record.begun.command == ("pytest",)

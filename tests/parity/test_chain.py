@@ -13,6 +13,7 @@ from apr.errors import UsageError
 from apr.parity._causes import Cause
 from apr.parity._link import LINKS, Finding, LinkResult, Verdict
 from apr.parity.chain import exit_code, module_of, parity, verdict_of
+from apr.reports import _parity as reports
 
 
 def result(link: str, verdict: Verdict, cause: Cause | None = None) -> LinkResult:
@@ -98,3 +99,43 @@ def test_an_endpoint_skips_what_needs_a_file() -> None:
     report = parity(Subject("openai://localhost:1/x", "openai"), Subject("nothing.gguf"), only=("weights",))
     assert report.links[0].verdict == "skipped"
     assert report.exit_code == 5
+
+
+def test_a_regime_alone_is_asked_and_the_report_says_so(paths: dict[str, Path]) -> None:
+    report = parity(str(paths["gguf"]), str(paths["safetensors"]), regimes=("raw",), threads=1)
+    assert (report.verdict, report.regimes) == ("same", ("raw",))
+    assert [link.link for link in report.links] == [link for link in LINKS if link != "template"]
+    asked = {row["probe"] for row in report.links[-1].measure["runs"]}
+    assert asked == {"code", "fact", "list"}
+    assert "  asked      raw only" in reports.parity(report)
+
+
+def test_texts_of_ones_own_are_asked_and_a_fault_shows_in_them(paths: dict[str, Path]) -> None:
+    told = {"prompts": ("the inner one", "a third"), "only": ("logits", "generation"), "threads": 1}
+    same = parity(str(paths["gguf"]), str(paths["safetensors"]), regimes=("chat",), **told)
+    broken = parity(str(paths["gguf"]), str(paths["turned"]), regimes=("raw",), **told)
+    assert same.verdict == "same" and {row["probe"] for row in same.links[-1].measure["runs"]} == {
+        "prompt 1",
+        "prompt 2",
+    }
+    assert (broken.verdict, broken.exit_code) == ("different", 1)
+
+
+def test_a_regime_that_the_reference_has_no_template_for_is_not_comparable(tmp_path: Path) -> None:
+    bare = tiny.write(tmp_path, "gguf", tokenizer=dataclasses.replace(tiny.spec(), chat_template=None))
+    report = parity(str(bare), str(bare), regimes=("chat",), threads=1)
+    assert report.verdict == "not_comparable" and report.exit_code == 5
+    assert "no template, or no room, for any prompt of the regime chat" in report.links[-1].sentence
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"regimes": ("prose",)}, "the regimes are raw, chat"),
+        ({"prompts": ("a",)}, "name it: raw or chat"),
+        ({"prompts": ("a",), "regimes": ("long",)}, "not under the regime 'long'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(paths: dict[str, Path], asked: dict[str, tuple[str, ...]], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parity(str(paths["gguf"]), str(paths["gguf"]), **asked)  # type: ignore[arg-type]

@@ -50,14 +50,14 @@ fast_option = click.option(
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Of what is drawn at random.")
 
 
-def check_page(path: Path | None) -> None:
+def check_page(path: Path | None, *, option: str = "--html", endings: tuple[str, ...] = _PAGES) -> None:
     """Raise UsageError, before minutes of work, for a page that could not be written, or a file that is no page."""
     if path is None:
         return
     if not path.parent.is_dir():
-        raise UsageError(f"--html {path}: {path.parent} is not a folder; create it first")
-    if path.suffix.lower() not in _PAGES and path.exists():
-        raise UsageError(f"--html {path}: that file is there and is no page; give a name that ends in .html")
+        raise UsageError(f"{option} {path}: {path.parent} is not a folder; create it first")
+    if path.suffix.lower() not in endings and path.exists():
+        raise UsageError(f"{option} {path}: that file is there and is no page; give a name that ends in {endings[0]}")
 
 
 def fetch(*subjects: str) -> None:

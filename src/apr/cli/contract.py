@@ -90,6 +90,12 @@ _contracts_option = click.option(
 @click.option(
     "--timeout", type=click.FloatRange(min=1), default=3600, show_default=True, help="Seconds that one test may run."
 )
+@click.option(
+    "--markdown",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the report as Markdown too.",
+)
 @store_option
 @json_option
 def verify(
@@ -98,6 +104,7 @@ def verify(
     reference: str | None,
     only: tuple[str, ...],
     timeout: float,
+    markdown: Path | None,
     store: Path,
     as_json: bool,
 ) -> int:
@@ -116,8 +123,9 @@ def verify(
     from apr import hub
     from apr.cli import _chain, _checks, _progress
     from apr.ledger import verify as ledger
-    from apr.reports import _promises, json
+    from apr.reports import _markdown, _promises, json
 
+    _chain.check_page(markdown, option="--markdown", endings=(".md",))
     contracts = _read_all(paths)
     with _progress.downloading() as download:
         path = hub.resolve(model, progress=download)
@@ -137,6 +145,8 @@ def verify(
             tell=tell or (lambda what, share: None),
         )
     click.echo(json.dumps(report) if as_json else _promises.verified(report))
+    if markdown is not None:
+        _markdown.save(report, markdown)
     return report.exit_code
 
 

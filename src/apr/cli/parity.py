@@ -11,6 +11,7 @@ from apr.cli._chain import candidate_argument, fast_option, html_option, referen
 from apr.cli._options import json_option, threads_option
 from apr.errors import UsageError
 from apr.parity._link import LINKS
+from apr.parity._probes import REGIMES
 
 if TYPE_CHECKING:
     from apr.engines._base import Activations
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 @candidate_argument
 @click.option(
     "--only", multiple=True, type=click.Choice(LINKS), metavar="LINK", help="Only this link; may be repeated."
+)
+@click.option(
+    "--regime",
+    "regimes",
+    multiple=True,
+    type=click.Choice(REGIMES),
+    metavar="REGIME",
+    help="Ask under this regime only; may be repeated: raw, chat, multi-turn, pre-formatted, long.",
 )
 @click.option(
     "--under-test",
@@ -43,6 +52,7 @@ def command(
     reference: str,
     candidate: str,
     only: tuple[str, ...],
+    regimes: tuple[str, ...],
     under_test: tuple[str, ...],
     chunks: int | None,
     html: Path | None,
@@ -75,8 +85,8 @@ def command(
     _chain.check_page(html)
     _chain.check_no_predictions(candidate)
     are_records, is_base = _chain.are_records(reference, candidate), _chain.is_saved_predictions(reference)
-    if only and (are_records or is_base):
-        raise UsageError("--only is for two models; run records and saved predictions are compared whole")
+    if (only or regimes) and (are_records or is_base):
+        raise UsageError("--only and --regime are for two models; run records and saved predictions are compared whole")
     if under_test and not are_records:
         raise UsageError("--under-test is for two run records; models are compared link by link")
     if chunks is not None and not is_base:
@@ -104,6 +114,7 @@ def command(
                 reference,
                 candidate,
                 only=only,
+                regimes=regimes,
                 seed=seed,
                 progress=progress,
                 threads=threads,

@@ -15,6 +15,7 @@ map or list; metadata in a block or at the top, where `contract_id` names the co
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ __all__ = [
     "Reading",
     "files_of",
     "fill",
+    "has_tests",
     "judge",
     "read",
     "read_bytes",
@@ -48,6 +50,9 @@ __all__ = [
 Kind = Literal["gate", "link", "command"]
 SUFFIXES = (".yaml", ".yml")
 _TESTS = ("falsification_tests", "falsification", "falsifiers")
+_TEST_BLOCK = re.compile(
+    rb"^(?:\xef\xbb\xbf)?(?:{ *)?[\"']?(?:%s)[\"']?[ \t]*:" % "|".join(_TESTS).encode(), re.MULTILINE
+)
 _IDS = ("id", "contract_id", "contract", "name")
 _DEFAULT_KIND = "kernel"  # upstream's schema
 _BINDINGS = ("test", "test_harness", "harness", "name")  # upstream's binder looks at them in this order
@@ -177,6 +182,14 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         else:
             raise UsageError(f"{path}: no such file or folder; give a contract's YAML file, or a folder of them")
     return list(found)
+
+
+def has_tests(path: Path) -> bool:
+    """Whether a YAML file looks like a contract's: a block of falsification tests stands in it. Nothing is parsed."""
+    try:
+        return path.stat().st_size <= _yaml.LONGEST_BYTES and _TEST_BLOCK.search(path.read_bytes()) is not None
+    except OSError:
+        return False
 
 
 def read(path: Path) -> Contract:

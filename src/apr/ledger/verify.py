@@ -19,6 +19,7 @@ from apr.ledger.contract import Contract, Falsification, judge
 SCHEMA = "apr.contract-verify/1"
 Status = Literal["pass", "fail", "undecided", "error", "not_runnable"]
 Verdict = Literal["kept", "broken", "open", "error"]
+_STATUSES: tuple[Status, ...] = ("pass", "fail", "undecided", "error", "not_runnable")
 EXIT_CODES: Mapping[Verdict, int] = {"kept": 0, "broken": 1, "error": 4, "open": 5}
 TIMEOUT_S = 3600.0
 Tell = Callable[[str, float], None]
@@ -76,6 +77,69 @@ class VerifyReport:
     schema: str = SCHEMA
 
 
+class Verification:
+    """A run that has begun: what it is about is fixed. Its tests run one at a time, and it ends finished or abandoned.
+
+    contracts:  all that tests will be taken from; every other argument is as in `verify`
+    Raises      what evidence.begin raises.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        path: Path,
+        contracts: Sequence[Contract],
+        *,
+        reference: str | None = None,
+        reference_path: Path | None = None,
+        folder: Path,
+        timeout_s: float = TIMEOUT_S,
+        argv: Sequence[str] = (),
+        resolve: _lint.Resolve,
+    ) -> None:
+        self._started = time.perf_counter()
+        self._model, self._reference = model, reference
+        self._contracts = tuple(contracts)
+        self._timeout_s, self._resolve = timeout_s, resolve
+        self._rows: list[Row] = []
+        self._kept: list[evidence.Tested] = []
+        self._pending = evidence.begin(folder, model=path, contracts=contracts, command=argv, reference=reference_path)
+
+    def run(self, contract: Contract, test: Falsification) -> Row:
+        """Run one test, and remember what came of it."""
+        row, ran = _run(
+            contract,
+            test,
+            model=self._model,
+            reference=self._reference,
+            timeout_s=self._timeout_s,
+            resolve=self._resolve,
+        )
+        self._rows.append(row)
+        self._kept.append(_tested(contract, row, ran))
+        return row
+
+    def finish(self) -> VerifyReport:
+        """Write what came of the tests that ran. Raises what evidence.finish raises; the run can be abandoned then."""
+        written = evidence.finish(self._pending, self._kept)
+        verdict = _verdict(self._rows)
+        return VerifyReport(
+            model=self._model,
+            reference=self._reference,
+            contracts=tuple(contract.id for contract in self._contracts),
+            rows=tuple(self._rows),
+            counts={status: sum(row.status == status for row in self._rows) for status in _STATUSES},
+            verdict=verdict,
+            evidence=written,
+            seconds=time.perf_counter() - self._started,
+            exit_code=EXIT_CODES[verdict],
+        )
+
+    def abandon(self) -> Path:
+        """End a run that came to nothing: it stays in the evidence as abandoned, with no test."""
+        return evidence.abandon(self._pending)
+
+
 def verify(
     model: str,
     path: Path,
@@ -99,7 +163,6 @@ def verify(
     resolve:    why a check's command line may not be run, None if it may: a contract may come from anywhere
     Raises      UsageError if there is no test; what evidence raises when it cannot be written.
     """
-    started = time.perf_counter()
     tests = [
         (contract, test) for contract in contracts for test in contract.falsifications if not only or test.id in only
     ]
@@ -109,35 +172,25 @@ def verify(
             raise UsageError(f"no test {wanted} in {', '.join(contract.id for contract in contracts)}")
     if not tests:
         raise UsageError("the contracts have no falsification test: nothing can be verified")
-    pending = evidence.begin(folder, model=path, contracts=contracts, command=argv, reference=reference_path)
-    rows: list[Row] = []
-    kept: list[evidence.Tested] = []
+    verification = Verification(
+        model,
+        path,
+        contracts,
+        reference=reference,
+        reference_path=reference_path,
+        folder=folder,
+        timeout_s=timeout_s,
+        argv=argv,
+        resolve=resolve,
+    )
     try:
         for done, (contract, test) in enumerate(tests):
             tell(test.id, done / len(tests))
-            row, ran = _run(contract, test, model=model, reference=reference, timeout_s=timeout_s, resolve=resolve)
-            rows.append(row)
-            kept.append(_tested(contract, row, ran))
+            verification.run(contract, test)
     except BaseException:
-        evidence.abandon(pending)
+        verification.abandon()
         raise
-    written = evidence.finish(pending, kept)
-    counts: dict[Status, int] = {status: sum(row.status == status for row in rows) for status in _STATUSES}
-    verdict = _verdict(rows)
-    return VerifyReport(
-        model=model,
-        reference=reference,
-        contracts=tuple(contract.id for contract in contracts),
-        rows=tuple(rows),
-        counts=counts,
-        verdict=verdict,
-        evidence=written,
-        seconds=time.perf_counter() - started,
-        exit_code=EXIT_CODES[verdict],
-    )
-
-
-_STATUSES: tuple[Status, ...] = ("pass", "fail", "undecided", "error", "not_runnable")
+    return verification.finish()
 
 
 def _run(

@@ -15,6 +15,7 @@ import numpy as np
 
 from apr.engines._base import Answer
 from apr.engines._subject import Subject
+from apr.errors import EngineError
 from apr.parity import margin
 from apr.parity._causes import Cause
 from apr.parity._divergence import joined, log_probabilities
@@ -83,6 +84,8 @@ def ask(pair: Pair) -> list[Asked]:
 def _ask(pair: Pair) -> list[Asked]:
     found: list[Asked] = []
     asked = asked_of(pair)
+    if not asked:
+        raise EngineError("there is no prompt that the reference has a template and room for")
     for probe, prompt in asked:
         pair.progress(f"asking {probe.regime}/{probe.id}", len(found) / len(asked))
         endpoint = pair.candidate.endpoint

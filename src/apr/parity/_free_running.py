@@ -46,7 +46,7 @@ def run_reference(pair: Pair) -> list[Free]:
     """Every probe that the reference has a template for, each by itself."""
     found = []
     for i, probe in enumerate(_asked(pair)):
-        pair.progress("generation: the reference", i / (2 * len(_probes.PROBES)))
+        pair.progress("generation: the reference", i / (2 * len(pair.probes)))
         run = _prepared(pair.reference, probe, pair)
         # the same function has written this already, where the logits link has looked at the same ids
         known = output_if_known(pair.reference, run.prompt.token_ids)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from apr.engines._subject import Subject
+from apr.parity._probes import PROBES, Probe
 
 
 def _silent(phase: str, done: float) -> None:
@@ -18,12 +19,14 @@ class Pair:
 
     seed:      of everything that is drawn at random
     progress:  called with what is being done and the share of it that is done, 0 to 1
+    probes:    what both are asked
     """
 
     reference: Subject
     candidate: Subject
     seed: int = 0
     progress: Callable[[str, float], None] = _silent
+    probes: tuple[Probe, ...] = PROBES
 
     def with_candidate(self, candidate: Subject) -> Pair:
         """The same comparison of another candidate: a counterfactual."""

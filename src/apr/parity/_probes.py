@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from apr.engines._subject import Subject
+from apr.errors import UsageError
+
+if TYPE_CHECKING:
+    from apr.engines._subject import Subject
 
 Regime = Literal["raw", "chat", "multi-turn", "pre-formatted", "long"]
 REGIMES: tuple[Regime, ...] = ("raw", "chat", "multi-turn", "pre-formatted", "long")
@@ -84,6 +87,16 @@ PROBES: tuple[Probe, ...] = (
 def of_regime(regime: Regime) -> list[Probe]:
     """The probes of one regime."""
     return [probe for probe in PROBES if probe.regime == regime]
+
+
+def of_texts(texts: Sequence[str], regime: Regime) -> tuple[Probe, ...]:
+    """Texts of somebody's own as probes. Raises UsageError for a regime that one text does not make."""
+    if regime not in ("raw", "chat"):
+        raise UsageError(f"prompts of your own are asked raw or as chat, not under the regime {regime!r}")
+    return tuple(
+        Probe(f"prompt {i}", regime, text if regime == "raw" else None, () if regime == "raw" else _user(text))
+        for i, text in enumerate(texts, start=1)
+    )
 
 
 def prompt(subject: Subject, probe: Probe, *, reference: Subject) -> Prompt | None:

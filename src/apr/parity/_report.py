@@ -7,6 +7,7 @@ from typing import Any
 
 from apr.parity._causes import Cause
 from apr.parity._link import Finding, LinkResult, Verdict
+from apr.parity._probes import Regime
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class ParityReport:
 
     verdict:  of all: `different` before `not_comparable` before `cannot_tell`; `same` only if nothing was left undecided
     benign:   nothing found is a defect: the same, or drift that rounding explains
+    regimes:  of the prompts that both were asked; empty where kept runs or saved predictions are compared
     """
 
     reference: str
@@ -24,6 +26,7 @@ class ParityReport:
     links: tuple[LinkResult, ...]
     seconds: float
     exit_code: int
+    regimes: tuple[Regime, ...] = ()
     schema: str = field(default="apr.parity/1")
 
 

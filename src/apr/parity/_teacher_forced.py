@@ -92,6 +92,9 @@ def observe(pair: Pair) -> tuple[Forced, ...]:
     known = _observed.setdefault(pair.reference, weakref.WeakKeyDictionary())
     if pair.candidate not in known:
         asked = asked_of(pair)
+        if not asked:
+            regimes = ", ".join(dict.fromkeys(probe.regime for probe in pair.probes))
+            raise ReferenceFailed(f"the reference has no template, or no room, for any prompt of the regime {regimes}")
         found = []
         for i, (probe, prompt) in enumerate(asked):
             pair.progress(f"logits: {probe.regime}/{probe.id}", i / len(asked))
@@ -104,7 +107,11 @@ def asked_of(pair: Pair) -> list[tuple[Probe, Prompt]]:
     """The probes that the reference has a template for, and that leave room for an answer."""
     with_files = [subject for subject in (pair.reference, pair.candidate) if not subject.is_endpoint]
     room = min(subject.session.max_positions for subject in with_files) - NEW_TOKENS
-    return [(probe, prompt) for probe, prompt in _probes.prompts(pair.reference) if len(prompt.token_ids) <= room]
+    return [
+        (probe, prompt)
+        for probe, prompt in _probes.prompts(pair.reference, pair.probes)
+        if len(prompt.token_ids) <= room
+    ]
 
 
 def left_out(pair: Pair) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
 
@@ -12,6 +13,7 @@ from apr.engines._subject import OWN_ENGINE, Subject
 from apr.errors import AprError, UsageError
 from apr.parity._link import LINKS, LinkResult, Verdict, timed, undecided
 from apr.parity._pair import Pair
+from apr.parity._probes import PROBES, REGIMES, Probe, Regime, of_texts
 from apr.parity._report import ParityReport
 
 Progress = Callable[[str, float], None]
@@ -19,6 +21,8 @@ Progress = Callable[[str, float], None]
 _NEEDS_FILES = frozenset({"file", "metadata", "tokenizer", "weights"})
 # of a chain whose later links were looked at: what a person would call the answer
 _ANSWERS = ("generation", "logits")
+# regimes whose prompts no template touches
+_WITHOUT_TEMPLATE = frozenset({"raw", "long"})
 
 
 def parity(
@@ -26,6 +30,8 @@ def parity(
     candidate: str | Subject,
     *,
     only: Sequence[str] = (),
+    regimes: Sequence[str] = (),
+    prompts: Sequence[str] = (),
     seed: int = 0,
     progress: Progress | None = None,
     threads: int | None = None,
@@ -35,15 +41,19 @@ def parity(
 
     reference, candidate:  `PATH[@ENGINE]`, an alias, a URL, or a Subject; the reference is right by definition
     only:         names of links; all by default
+    regimes:      under which both are asked; all by default. If all of them are raw or long, the template link is left out
+    prompts:      texts to ask in the place of our own, under the one regime, raw or chat
     seed:         of everything drawn at random
     progress:     called with the link under test and the share of it that is done
     activations:  of our own engine: "float32" compares the models, "int8" what `apr run` computes with
-    Raises        UsageError for a link that does not exist; HubError for a model that is not there.
+    Raises        UsageError for a link or regime that does not exist; HubError for a model that is not there.
     """
     started = time.perf_counter()
-    chosen = _chosen(only)
+    probes = _probes(regimes, prompts)
+    chosen = _chosen(only, probes)
     options = {"threads": threads, "activations": activations}
     pair = pair_of(Subject.of(reference, **options), Subject.of(candidate, **options), seed=seed, progress=progress)
+    pair = replace(pair, probes=probes)
     try:
         results: list[LinkResult] = []
         for link in chosen:
@@ -61,6 +71,7 @@ def parity(
         links=tuple(results),
         seconds=time.perf_counter() - started,
         exit_code=exit_code(verdict, benign=benign),
+        regimes=tuple(dict.fromkeys(probe.regime for probe in probes)),
     )
 
 
@@ -119,11 +130,26 @@ def exit_code(verdict: Verdict, *, benign: bool) -> int:
     return 0 if benign else 1 if verdict == "different" else 5
 
 
-def _chosen(only: Sequence[str]) -> tuple[str, ...]:
+def _probes(regimes: Sequence[str], prompts: Sequence[str]) -> tuple[Probe, ...]:
+    unknown = [regime for regime in regimes if regime not in REGIMES]
+    if unknown:
+        raise UsageError(f"no regime is called {unknown[0]!r}; the regimes are {', '.join(REGIMES)}")
+    if not prompts:
+        return tuple(probe for probe in PROBES if not regimes or probe.regime in regimes)
+    if len(regimes) != 1:
+        raise UsageError("prompts of your own are asked under one regime; name it: raw or chat")
+    regime: Regime = next(known for known in REGIMES if known == regimes[0])
+    return of_texts(prompts, regime)
+
+
+def _chosen(only: Sequence[str], probes: Sequence[Probe]) -> tuple[str, ...]:
     unknown = [link for link in only if link not in LINKS]
     if unknown:
         raise UsageError(f"no link is called {unknown[0]!r}; the links are {', '.join(LINKS)}")
-    return tuple(link for link in LINKS if link in only) if only else LINKS
+    if only:
+        return tuple(link for link in LINKS if link in only)
+    is_templated = not {probe.regime for probe in probes} <= _WITHOUT_TEMPLATE
+    return LINKS if is_templated else tuple(link for link in LINKS if link != "template")
 
 
 def _isolated(link: str, pair: Pair, results: Sequence[LinkResult]) -> Pair:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from apr.parity._probes import REGIMES
 from apr.reports._evidence import (
     MARKS,
     WORDS,
@@ -45,7 +46,8 @@ _LEAST = 24  # columns of a sentence that are worth wrapping to; else it goes un
 
 def parity(report: ParityReport) -> str:
     """A link a row, what differs in detail, the verdict, and what to type next."""
-    blocks = [_sides(report.reference, report.candidate), _links(report.links, findings="shown")]
+    sides = _sides(report.reference, report.candidate, regimes=report.regimes)
+    blocks = [sides, _links(report.links, findings="shown")]
     told = [result for result in report.links if result.verdict == "different" or "statistics" in result.measure]
     blocks += [block for result in told if (block := detail(result))]
     blocks.append(f"{_verdict(state_of(report))}: {visible(verdict_line(report))}; {report.seconds:.1f} s")
@@ -84,9 +86,10 @@ def not_kept_line(side: str, reason: str) -> str:
     return _aside(f"the runs of the {side} were not kept: {reason}")
 
 
-def _sides(reference: str | None, candidate: str) -> str:
+def _sides(reference: str | None, candidate: str, *, regimes: Sequence[str] = ()) -> str:
     sides = [("reference", visible(reference))] if reference is not None else []
-    return facts([*sides, ("candidate", visible(candidate))])
+    asked = [("asked", f"{', '.join(regimes)} only")] if 0 < len(regimes) < len(REGIMES) else []
+    return facts([*sides, ("candidate", visible(candidate)), *asked])
 
 
 def _verdict(verdict: State) -> str:
