@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from apr.engines._record import RunRecord
+from apr.ledger import _pattern
 from apr.ledger.prediction import Condition, Prediction, Result, RunName
 from apr.qa import _code, _degeneration
 
@@ -26,7 +26,7 @@ class Judged:
 
 
 def judge(prediction: Prediction, run: RunName, record: RunRecord, control: RunRecord) -> tuple[Judged, ...]:
-    """Every condition that is asked of a run."""
+    """Every condition that is asked of a run. Raises UsageError for a pattern that gives no answer."""
     return tuple(
         Judged(described(condition), *_judged(condition, record, control))
         for condition in prediction.expected
@@ -60,7 +60,7 @@ def _judged(condition: Condition, record: RunRecord, control: RunRecord) -> tupl
     text = value if isinstance(value, str) else str(value)
     if condition.op == "contains":
         return _told(str(condition.value) in text, text)
-    return _told(re.search(str(condition.value), text) is not None, text)
+    return _told(_pattern.is_found(str(condition.value), text), text)
 
 
 def _told(is_met: bool, value: Any) -> tuple[Result, str]:

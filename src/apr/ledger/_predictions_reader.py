@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -11,7 +10,7 @@ from apr import _folder
 from apr.engines._record import RunRecord
 from apr.engines._sampling import Sampling
 from apr.errors import PredictionError, UsageError
-from apr.ledger import _yaml
+from apr.ledger import _pattern, _yaml
 from apr.ledger._separation import with_setting
 from apr.ledger._yaml import Block
 from apr.ledger.prediction import (
@@ -166,11 +165,8 @@ class _Reader:
             value = self.text(block, op)
         if op == "contains" and not value:
             self.fail(block, op, "is empty, and every text contains that")
-        if op == "matches":
-            try:
-                re.compile(value)
-            except re.error as exc:
-                self.fail(block, op, f"is no regular expression: {exc}")
+        if op == "matches" and (said := _pattern.problem(value)):
+            self.fail(block, op, said)
         wanted = {"parses_as": "python", "same_token_ids_as": "control", "not_degenerate": True}.get(op, value)
         if value != wanted:
             self.fail(block, op, f"is {value!r}, expected {wanted!r}".replace("True", "true"))
