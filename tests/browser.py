@@ -42,6 +42,12 @@ def screenshot(report: Any, folder: Path, *, height: int) -> np.ndarray:
     return read_png(picture.read_bytes())
 
 
+def colours(pixels: np.ndarray) -> set[tuple[int, int, int]]:
+    """Those of a picture."""
+    red, green, blue = (pixels[..., i].astype(np.uint32) for i in range(3))
+    return {(c >> 16, c >> 8 & 255, c & 255) for c in np.unique(red << 16 | green << 8 | blue).tolist()}
+
+
 def light_colours() -> dict[str, tuple[int, int, int]]:
     """The custom properties of the light style that are colours."""
     style = (Path(html.__file__).parent / "_report.css").read_text(encoding="utf-8")

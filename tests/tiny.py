@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ CHATML = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+_PACKED: dict[Any, bytes] = {}
+
 
 def config(model_type: str = "llama", **changes: Any) -> ModelConfig:
     """Two layers, hidden 64, four query and two key-value heads of 16, feed-forward 96, 320 tokens."""
@@ -77,6 +80,11 @@ def config(model_type: str = "llama", **changes: Any) -> ModelConfig:
 
 def tensors(made: ModelConfig, *, seed: int = 0) -> dict[str, np.ndarray]:
     """Random float32 weights under canonical names, as a safetensors file would hold them (Gemma norms without their 1)."""
+    return {name: values.copy() for name, values in _drawn(made, seed).items()}
+
+
+@lru_cache(maxsize=64)
+def _drawn(made: ModelConfig, seed: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
     offset = models.for_model_type(made.model_type).Model.HF_NORM_OFFSET
     values = {}
@@ -173,10 +181,22 @@ def _write_gguf(
 ) -> Path:
     import gguf
 
+    class Writer(gguf.GGUFWriter):  # type: ignore[misc]
+        """gguf-py's, which takes long for the arrays of a tokenizer: they are packed once."""
+
+        def _pack_val(self, val: Any, *args: Any, **kwargs: Any) -> bytes:
+            pack = super()._pack_val
+            if not isinstance(val, list):
+                return bytes(pack(val, *args, **kwargs))
+            key = (tuple(val), tuple(map(type, val)), args, tuple(kwargs.items()))
+            if key not in _PACKED:
+                _PACKED[key] = bytes(pack(val, *args, **kwargs))
+            return _PACKED[key]
+
     path = folder / "model.gguf"
     architecture = models.for_model_type(made.model_type)
     keys = config_to_gguf(made) | to_gguf(tokenizer)
-    writer = gguf.GGUFWriter(str(path), keys.pop("general.architecture"))
+    writer = Writer(str(path), keys.pop("general.architecture"))
     for key, value in keys.items():
         _add_key(writer, key, value)
     for name, values in weights.items():

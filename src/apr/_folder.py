@@ -7,7 +7,10 @@ dashes (`llama-cpp`); the file has underscores (`llama_cpp.py`).
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Iterable
+from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from apr.errors import UnsupportedError
@@ -15,8 +18,7 @@ from apr.errors import UnsupportedError
 
 def names(package: str) -> list[str]:
     """The plug-ins of a folder, sorted, as a user types them."""
-    home = import_module(package)
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(home.__path__) if not m.name.startswith("_"))
+    return list(_names(*((path, _changed_ns(path)) for path in import_module(package).__path__)))
 
 
 def load(package: str, name: str) -> ModuleType:
@@ -25,3 +27,17 @@ def load(package: str, name: str) -> ModuleType:
     if name.replace("_", "-") not in known:
         raise UnsupportedError(f"{package.rpartition('.')[2]}: no {name!r} here", known=known)
     return import_module(f"{package}.{name.replace('-', '_')}")
+
+
+@lru_cache
+def _names(*folders: tuple[str, int]) -> tuple[str, ...]:
+    """Of folders as they were at a time: listing them takes a hundred times as long as asking whether they changed."""
+    found: Iterable[pkgutil.ModuleInfo] = pkgutil.iter_modules([path for path, _ in folders])
+    return tuple(sorted(m.name.replace("_", "-") for m in found if not m.name.startswith("_")))
+
+
+def _changed_ns(path: str) -> int:
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:  # within an archive, which does not change under us
+        return 0

@@ -154,7 +154,14 @@ class HostileFile(FormatError):
 
 
 class PredictionError(FormatError):
-    """A file of predictions that is not in its form: the line, what was found, what was expected."""
+    """A file of predictions that is not in its form: what was found, what was expected.
+
+    line:  counted from 1; None where there is no single line
+    """
+
+    def __init__(self, path: Path | str, message: str, *, line: int | None = None) -> None:
+        self.line = line
+        super().__init__(path, f"line {line}: {message}" if line is not None else message)
 
 
 class TokenizerError(AprError):

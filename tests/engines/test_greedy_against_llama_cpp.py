@@ -120,7 +120,7 @@ def test_our_ids_and_rendering_equal_llama_cpps(pair: Pair) -> None:
         )
 
 
-@pytest.mark.parametrize("every", [pytest.param(7, id="three"), pytest.param(1, id="twenty", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [pytest.param(10, id="two"), pytest.param(1, id="twenty", marks=pytest.mark.slow)])
 def test_greedy_choices_equal_llama_cpps_at_every_position_of_twenty_prompts(pair: Pair, every: int) -> None:
     n_positions = n_planted = 0
     for prompt in pair.prompts()[::every]:
@@ -129,7 +129,7 @@ def test_greedy_choices_equal_llama_cpps_at_every_position_of_twenty_prompts(pai
         assert unexcused(logits, steps) == [], prompt.text
         n_positions += len(steps)
         n_planted += len(unexcused(np.roll(logits, 1, axis=0), steps))
-    assert n_positions > (700 if every == 1 else 100)
+    assert n_positions > (700 if every == 1 else 64)
     assert n_planted > n_positions // 2, "a planted defect, every logit row one position late, must not be excused"
 
 

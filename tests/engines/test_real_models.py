@@ -96,7 +96,7 @@ def divergences(reference: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     return divergence
 
 
-@pytest.mark.parametrize("alias", ["smollm2", QWEN])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param(QWEN, marks=pytest.mark.slow)])
 def test_exact_arithmetic_is_the_definitions_and_eight_bits_are_near(
     alias: str, real_model: Callable[[str], Path]
 ) -> None:

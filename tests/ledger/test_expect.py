@@ -127,3 +127,10 @@ def test_the_heaviest_condition_decides_and_everything_is_observed() -> None:
 
 def test_to_expect_nothing_is_an_error() -> None:
     assert judge([], DOCUMENT).status == "error"
+
+
+def test_a_pattern_that_would_never_end_is_an_error_that_names_it() -> None:
+    outcome = judge(
+        [Expect("text", "matches", "(a|aa)+$"), Expect("one", "equals", 1)], {"text": "a" * 60 + "b", "one": 1}
+    )
+    assert outcome.status == "error" and "text: the pattern '(a|aa)+$' gave no answer in 1 s" in outcome.sentence

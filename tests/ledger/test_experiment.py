@@ -11,7 +11,7 @@ import pytest
 import scripted
 import tiny
 from apr.errors import EngineError
-from apr.ledger import _experiment
+from apr.ledger import _experiment, _pattern
 from apr.ledger._experiment import PredictReport
 from apr.ledger.prediction import Settings
 from ledger import predictions
@@ -91,6 +91,15 @@ def test_an_outcome_that_nobody_gave_a_meaning_decides_nothing(tmp_path: Path, m
     (result,) = report.predictions
     assert (result.verdict, report.exit_code, result.meaning) == ("undecided", 5, None)
     assert "no row of outcomes" in result.sentence and {"control": "fail", "experiment": "fail"} in result.uncovered
+
+
+def test_a_pattern_that_gives_no_answer_decides_nothing(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pattern, "LIMIT_S", 1e-9)
+    report = tried(tmp_path, model, {CHAT: " 4", RAW: " 4"}, expected=[{"matches": "(4|44)+$"}])
+    (result,) = report.predictions
+    assert result.verdict == "error" and "'(4|44)+$' gave no answer" in result.sentence
 
 
 def test_hypotheses_that_are_left_alike_get_the_run_that_would_tell(tmp_path: Path, model: Path) -> None:

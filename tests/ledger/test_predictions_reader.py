@@ -53,6 +53,36 @@ def test_what_is_not_in_the_form_is_named_with_its_line(tmp_path: Path, parts: d
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: 1\nb: 2\na: 3\n", "line 3: the key 'a' stands here twice"),
+        (b"a: [1\n", "line 2: no YAML"),
+        (b"1: a\n", "line 1: has no schema"),
+        (b"schema: s\npredictions: []\n1: a\n", "line 3: '1' is not known here"),
+        (b"- a\n", "is a list, expected a mapping"),
+        (b"4\n", "is a number, expected a mapping"),
+        (b"~\n", "is nothing, expected a mapping"),
+        (b"", "an empty document, expected a mapping"),
+        (b"a: \xff\n", "byte 3 is not UTF-8"),
+        (b"a: !!python/object/apply:os.system [id]\n", "line 1: the tag 'tag:yaml.org,2002:python/object/apply:os"),
+        (b"a: {<<: {b: 1}}\n", "line 1: a merge (<<)"),
+        (b"a: " + b"[" * 20000, "nested deeper than 64 levels"),
+        (b"#" * (1 << 20) + b"\n", "expected at most 1,048,576"),
+        (b"a: &x [1, 1, 1]\nb: &y [" + b"*x, " * 200 + b"]\nc: [" + b"*y, " * 200 + b"]\n", "aliases counted"),
+        (b"a: 1\n---\nb: 2\n", "line 2: no YAML"),
+        (b"a: \x00\n", "no YAML"),
+    ],
+    ids=lambda v: v[:12].decode("latin-1") if isinstance(v, bytes) else None,
+)
+def test_a_file_that_is_no_such_document_gets_one_clear_error(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_bytes(content)
+    with pytest.raises(PredictionError) as raised:
+        prediction.read(path)
+    assert said in str(raised.value) and str(raised.value).startswith(f"{path}: ") and raised.value.exit_code == 3
+
+
 def test_two_predictions_of_one_id_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PredictionError, match="'P-1' is there twice"):
         prediction.read(predictions.write(tmp_path, predictions.ONE, predictions.ONE))

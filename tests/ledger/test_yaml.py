@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from apr.errors import ContractError
+from apr.errors import ContractError, PredictionError
 from apr.ledger import _yaml
 
 PATH = Path("contract.yaml")
@@ -24,6 +24,43 @@ def test_every_value_knows_its_line() -> None:
     assert tree.line("tests", 0, "id") == 5
     assert tree.line("tests", 0, "check", "gate") == 6
     assert tree.line("tests", 0, "nothing", "here") == 5
+
+
+def test_a_mapping_knows_the_lines_of_its_keys() -> None:
+    block = parsed("a: 1\nb:\n  c: 2\n  d: [x, {e: 3}]\n").value
+    assert block == {"a": 1, "b": {"c": 2, "d": ["x", {"e": 3}]}}
+    assert block.line == 1 and block.lines == {"a": 1, "b": 2}
+    assert block["b"].line == 3 and block["b"].lines == {"c": 3, "d": 4} and block["b"]["d"][1].lines == {"e": 4}
+
+
+def test_a_merge_gives_what_is_not_there_with_its_line() -> None:
+    tree = parsed("x: &x {g: 1, j: 0}\ni:\n  j: 2\n  <<: *x\n")
+    assert tree.value["i"] == {"j": 2, "g": 1} and tree.value["i"].lines == {"j": 3, "g": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("a: 1\nb: {<<: {c: 1}}\n", 2, "a merge (<<)"),
+        ("a: 1\nb: !!python/object/apply:os.system [id]\n", 2, "tag:yaml.org,2002:python/object/apply:os.system"),
+        ("a: !!binary aGk=\n", 1, "tag:yaml.org,2002:binary"),
+        ("!mine {a: 1}\n", 1, "the tag '!mine'"),
+    ],
+)
+def test_merges_and_tags_are_told_with_their_line(text: str, line: int, said: str) -> None:
+    ((found_line, found),) = parsed(text).unusual
+    assert found_line == line and said in found
+
+
+def test_an_everyday_document_has_nothing_unusual() -> None:
+    assert parsed("a: [1, 2.5, x, null, yes, ~, 2026-01-01, =]\n'<<': 1\nb: |\n  t\nc: &c {}\nd: *c\n").unusual == ()
+
+
+def test_the_reader_of_a_form_has_its_own_error() -> None:
+    for data in (b"", b"a: [1\n", b"\xff", b"? [1]\n: 2\n", b"[" * 500 + b"]" * 500, b"[" * 5000, bomb()):
+        with pytest.raises(PredictionError, match=r"^p\.yaml: ") as raised:
+            _yaml.parse(data, Path("p.yaml"), PredictionError)
+        assert raised.value.exit_code == 3
 
 
 def test_a_version_keeps_its_spelling() -> None:

@@ -155,7 +155,7 @@ def test_composition_that_gguf_cannot_ask_for_is_a_note(stock: Stock, tmp_path: 
 
 @pytest.mark.real
 @pytest.mark.parity
-@pytest.mark.parametrize("alias", ["smollm2", "qwen2.5-coder:0.5b"])
+@pytest.mark.parametrize("alias", ["smollm2", pytest.param("qwen2.5-coder:0.5b", marks=pytest.mark.slow)])
 def test_llama_cpp_makes_the_same_ids_of_a_real_file(alias: str, real_model: Callable[[str], Path]) -> None:
     path = real_model(alias)
     result = compared(tokens, subject(path), Subject(path, "llama-cpp", threads=1))

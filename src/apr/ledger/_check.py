@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from apr.errors import ContractError, UsageError
+from apr.ledger import _pattern
 from apr.ledger._expect import OPS, Expect, check_path
 from apr.ledger._yaml import Tree, Where
 
 _KINDS: tuple[Literal["gate", "link", "command"], ...] = ("gate", "link", "command")
 _PROFILE = "--profile"
 _DEFAULT_PROFILE = "release"
+_LONGEST_SHOWN = 80
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+[\w.+-]*)\b")
 
 
@@ -158,9 +160,11 @@ def _problem(one: Expect) -> str:
         return f"interval: belongs to at_least and at_most, and stands beside {one.op}"
     if one.op == "one_of" and not (isinstance(one.value, list) and one.value):
         return f"one_of: {one.value!r} is no list of values"
-    if one.op == "matches":
-        try:
-            re.compile(one.value if isinstance(one.value, str) else "(")
-        except re.error as exc:
-            return f"matches: {one.value!r} is no regular expression: {exc}"
+    if one.op == "matches" and (said := _pattern.problem(one.value)):
+        return f"matches: {_shown(one.value)} {said}"
     return ""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import re
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 from apr.engines._record import RunRecord
+from apr.ledger import _pattern
 from apr.ledger.prediction import Condition, Prediction, Result, RunName
 from apr.qa import _code, _degeneration
 
@@ -27,7 +26,7 @@ class Judged:
 
 
 def judge(prediction: Prediction, run: RunName, record: RunRecord, control: RunRecord) -> tuple[Judged, ...]:
-    """Every condition that is asked of a run."""
+    """Every condition that is asked of a run. Raises UsageError for a pattern that gives no answer."""
     return tuple(
         Judged(described(condition), *_judged(condition, record, control))
         for condition in prediction.expected
@@ -61,7 +60,7 @@ def _judged(condition: Condition, record: RunRecord, control: RunRecord) -> tupl
     text = value if isinstance(value, str) else str(value)
     if condition.op == "contains":
         return _told(str(condition.value) in text, text)
-    return _told(re.search(str(condition.value), text) is not None, text)
+    return _told(_pattern.is_found(str(condition.value), text), text)
 
 
 def _told(is_met: bool, value: Any) -> tuple[Result, str]:
@@ -92,17 +91,11 @@ def _same_ids(ids: tuple[int, ...], others: tuple[int, ...]) -> tuple[Result, st
 def _parses(record: RunRecord) -> tuple[Result, str]:
     """Of a raw run, the prompt with what follows; of an answer, its first block of code. Cut off by length: all whole lines that parse."""
     raw = record.template.decision == "raw"
-    lines = (record.prompt_text + record.text if raw else _code.fenced(record.text)).splitlines()
-    problem = "there is no code"
-    for n in range(len(lines), 0, -1) if record.finish_reason == "length" else [len(lines)]:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "\d" in a string is a matter of taste here
-                tree = ast.parse("\n".join(lines[:n]) + "\n")
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
-            problem = str(exc) if n == len(lines) else problem
-            continue
-        if any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body):
-            return "pass", f"{n} lines parse"
-        problem = "what parses is no code"  # "It is 4" is valid Python
-    return "fail", problem
+    source = record.prompt_text + record.text if raw else _code.fenced(record.text)
+    found = _code.longest(source, is_cut=record.finish_reason == "length")
+    if isinstance(found, str):
+        return "fail", found
+    tree, n = found
+    if any(not isinstance(node, ast.Expr) or isinstance(node.value, ast.Call) for node in tree.body):
+        return "pass", f"{n} lines parse"
+    return "fail", "what parses is no code"  # "It is 4" is valid Python

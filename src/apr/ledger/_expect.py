@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from apr.errors import UsageError
+from apr.ledger import _pattern
 
 Op = Literal["equals", "one_of", "at_least", "at_most", "matches"]
 OPS: tuple[Op, ...] = get_args(Op)
@@ -152,7 +153,10 @@ def _one(one: Expect, value: Any, document: Mapping[str, Any], observed: dict[st
             return "fail", f"{one.path} is null, expected to match {one.value!r}", None
         if not isinstance(value, str):
             return "error", f"{one.path} is {_shown(value)}, and a pattern wants text", None
-        is_kept = re.search(str(one.value), value[:_LONGEST_SEARCHED]) is not None
+        try:
+            is_kept = _pattern.is_found(str(one.value), value[:_LONGEST_SEARCHED])
+        except UsageError as exc:
+            return "error", f"{one.path}: {exc}", None
         said = f"{one.path} is {_shown(value)}, {'which matches' if is_kept else 'expected to match'} {one.value!r}"
         return ("pass" if is_kept else "fail"), said, None
     allowed = list(one.value) if one.op == "one_of" else [one.value]

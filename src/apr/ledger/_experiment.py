@@ -16,7 +16,7 @@ from typing import Literal
 
 import apr
 from apr.engines._record import RunRecord
-from apr.errors import AprError
+from apr.errors import AprError, UsageError
 from apr.ledger import _conditions, _differences, _runs, _separation
 from apr.ledger._differences import Difference, Differences
 from apr.ledger._separation import Separation
@@ -183,7 +183,10 @@ def _tried(
         which = "control" if "control" not in records else "experiment"
         return replace(before, verdict="error", sentence=f"the {which} run failed: {exc}")
     found, compared = _differences.between_records(prediction, records["control"], records["experiment"])
-    runs = tuple(_judged(prediction, name, records) for name in RUNS)
+    try:
+        runs = tuple(_judged(prediction, name, records) for name in RUNS)
+    except UsageError as exc:
+        return replace(before, verdict="error", sentence=str(exc))
     made = replace(before, differences=found.all, unforeseen=None, runs=runs, comparison=compared)
     if found.refusal is not None:
         return replace(made, verdict="not_comparable", sentence=_refused(found))

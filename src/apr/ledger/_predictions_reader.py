@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -11,8 +10,9 @@ from apr import _folder
 from apr.engines._record import RunRecord
 from apr.engines._sampling import Sampling
 from apr.errors import PredictionError, UsageError
-from apr.ledger._prediction_yaml import Block, kind_of
+from apr.ledger import _pattern, _yaml
 from apr.ledger._separation import with_setting
+from apr.ledger._yaml import Block
 from apr.ledger.prediction import (
     RUNS,
     SCHEMA,
@@ -40,8 +40,9 @@ _RESULTS = ("pass", "fail")
 _FIELDS = {field.name for field in fields(RunRecord)} | {"template.decision", "template.reason", "template.source"}
 
 
-def predictions_of(path: Path, document: Block) -> tuple[Prediction, ...]:
+def predictions_of(path: Path, content: bytes) -> tuple[Prediction, ...]:
     """Every prediction of a file. Raises PredictionError."""
+    document = _document(path, content)
     reader = _Reader(path)
     reader.check_keys(document, required=("schema", "predictions"), optional=("title",))
     if document["schema"] != SCHEMA:
@@ -49,6 +50,25 @@ def predictions_of(path: Path, document: Block) -> tuple[Prediction, ...]:
     found = tuple(reader.prediction(block) for block in reader.blocks(document, "predictions"))
     reader.check_unique([(one.id, one.line) for one in found])
     return found
+
+
+def _document(path: Path, content: bytes) -> Block:
+    """The mapping that a file is: no key twice, nothing merged, no tags."""
+    tree = _yaml.parse(content, path, PredictionError)
+    twice = [(line, f"the key {where[-1]!r} stands here twice; remove one") for where, line in tree.duplicates]
+    for line, found in sorted([*twice, *tree.unusual]):
+        raise PredictionError(path, found, line=line)
+    if not isinstance(tree.value, Block):
+        raise PredictionError(path, f"is {_kind_of(tree.value)}, expected a mapping with schema and predictions")
+    return tree.value
+
+
+def _kind_of(value: Any) -> str:
+    """What a YAML value is, for a message."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
+    kinds: dict[type, str] = {dict: "a mapping", list: "a list", str: "text", int: "a number", float: "a number"}
+    return next(name for kind, name in kinds.items() if isinstance(value, kind))
 
 
 class _Reader:
@@ -140,16 +160,13 @@ class _Reader:
         if field not in _FIELDS:
             self.fail(block, "field", f"is {field!r}, which a run record does not have; expected text, finish_reason …")
         if op == "equals" and not isinstance(value, str | int | float):
-            self.fail(block, op, f"is {kind_of(value)}, expected text or a number")
+            self.fail(block, op, f"is {_kind_of(value)}, expected text or a number")
         if op in ("contains", "matches"):
             value = self.text(block, op)
         if op == "contains" and not value:
             self.fail(block, op, "is empty, and every text contains that")
-        if op == "matches":
-            try:
-                re.compile(value)
-            except re.error as exc:
-                self.fail(block, op, f"is no regular expression: {exc}")
+        if op == "matches" and (said := _pattern.problem(value)):
+            self.fail(block, op, said)
         wanted = {"parses_as": "python", "same_token_ids_as": "control", "not_degenerate": True}.get(op, value)
         if value != wanted:
             self.fail(block, op, f"is {value!r}, expected {wanted!r}".replace("True", "true"))
@@ -220,13 +237,13 @@ class _Reader:
     def block(self, block: Block, key: str) -> Block:
         value = block[key]
         if not isinstance(value, Block):
-            self.fail(block, key, f"is {kind_of(value)}, expected a mapping")
+            self.fail(block, key, f"is {_kind_of(value)}, expected a mapping")
         return value
 
     def items(self, block: Block, key: str) -> list[Any]:
         value = block[key]
         if not isinstance(value, list):
-            self.fail(block, key, f"is {kind_of(value)}, expected a list")
+            self.fail(block, key, f"is {_kind_of(value)}, expected a list")
         return value
 
     def blocks(self, block: Block, key: str, *, least: int = 1) -> list[Block]:
@@ -237,7 +254,7 @@ class _Reader:
             self.fail(block, key, f"is empty, expected at least {least}")
         for value in values:
             if not isinstance(value, Block):
-                self.fail(block, key, f"holds {kind_of(value)}, expected mappings")
+                self.fail(block, key, f"holds {_kind_of(value)}, expected mappings")
         return values
 
     def text(self, block: dict[str, Any], key: str, *, default: str | None = None, line: int = 0) -> str:
@@ -246,7 +263,7 @@ class _Reader:
         value = block[key]
         if not isinstance(value, str):
             at = block.lines[key] if isinstance(block, Block) else line
-            raise self.error(at, f"{key} is {kind_of(value)}, expected text; put it in quotes")
+            raise self.error(at, f"{key} is {_kind_of(value)}, expected text; put it in quotes")
         if key in ("id", "model") and not value.strip():
             raise self.error(block.lines[key] if isinstance(block, Block) else line, f"{key} is empty; give it a name")
         return value
@@ -254,7 +271,7 @@ class _Reader:
     def number(self, block: Block, key: str) -> Any:
         value = block[key]
         if not isinstance(value, int | float) or isinstance(value, bool):
-            self.fail(block, key, f"is {kind_of(value)}, expected a number")
+            self.fail(block, key, f"is {_kind_of(value)}, expected a number")
         if key.rpartition(".")[2] in ("top_k", "seed"):
             if not isinstance(value, int):
                 self.fail(block, key, f"is {value}, expected a whole number")
@@ -276,4 +293,4 @@ class _Reader:
         raise self.error(block.lines.get(key, block.line), f"{key} {complaint}")
 
     def error(self, line: int, complaint: str) -> PredictionError:
-        return PredictionError(self._path, f"line {line}: {complaint}")
+        return PredictionError(self._path, complaint, line=line)

@@ -180,11 +180,10 @@ def sha256_of(path: Path) -> str:
 
 def read(path: Path) -> PredictionFile:
     """Read a file of predictions. Raises PredictionError with line, found, expected; OSError as the system says."""
-    from apr.ledger import _prediction_yaml, _predictions_reader
+    from apr.ledger import _predictions_reader
 
     if not path.is_file():
         raise PredictionError(path, "is no plain file; expected a YAML file of predictions")
     content = path.read_bytes()
-    document = _prediction_yaml.load(path, content)
-    predictions = _predictions_reader.predictions_of(path, document)
+    predictions = _predictions_reader.predictions_of(path, content)
     return PredictionFile(path, hashlib.sha256(content).hexdigest(), predictions)

@@ -48,22 +48,29 @@ def named_as_code(judged: Judged) -> str | None:
 
 
 def parsed(source: str, *, function: str, is_cut: bool) -> str | None:
-    """Why some code is no Python in which a function does something; None if it is.
+    """Why some code is no Python in which a function does something; None if it is."""
+    found = longest(source, is_cut=is_cut)
+    if isinstance(found, str):
+        return found
+    tree, _ = found
+    return None if _does_something(tree, function) else f"{function} has no body"
 
-    is_cut:  it was cut off by the number of tokens: what parses without the end of it counts
+
+def longest(source: str, *, is_cut: bool) -> tuple[ast.Module, int] | str:
+    """Code as a tree, with how many of its lines that is; or why it is no Python.
+
+    is_cut:  it was cut off by the number of tokens: the most whole lines that parse count
     """
     lines = source.splitlines()
-    problem = "there is none"
+    problem = ""
     for n in range(len(lines), 0, -1) if is_cut else [len(lines)]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "\d" in a string is a matter of taste here
-                tree = ast.parse("\n".join(lines[:n]) + "\n")
-        except (SyntaxError, ValueError) as exc:
-            problem = problem if problem != "there is none" else str(exc)
-            continue
-        return None if _does_something(tree, function) else f"{function} has no body"
-    return problem
+                return ast.parse("\n".join(lines[:n]) + "\n"), n
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+            problem = problem or str(exc) or "nested too deeply"  # of a MemoryError, from the parser
+    return problem or "there is no code"
 
 
 def fenced(text: str) -> str:

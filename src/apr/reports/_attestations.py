@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from apr.reports._marks import MARKS
 from apr.reports._style import Style, paint
 from apr.reports._table import facts, size, table
 from apr.reports.text import _plural, visible
@@ -13,17 +14,9 @@ from apr.reports.text import _plural, visible
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apr.ledger._statement import Result, Status, Tested
+    from apr.ledger._statement import Result, Tested
     from apr.ledger._summary import EvidenceAudit, EvidenceList, EvidenceShown
 
-MARKS: dict[Status, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "error": "!", "not_runnable": "-"}
-_COLOURS: dict[Status, Style] = {
-    "pass": "green",
-    "fail": "red",
-    "undecided": "yellow",
-    "error": "red",
-    "not_runnable": "dim",
-}
 _RESULTS: dict[Result, tuple[str, Style]] = {
     "PASSED": ("passed", "green"),
     "WARNED": ("not all shown", "yellow"),
@@ -104,8 +97,9 @@ def key_made(private: Path, public: Path) -> str:
 
 
 def _test(test: Tested) -> str:
-    mark = paint(f"{MARKS[test.status]} {test.status:<12}", _COLOURS[test.status])
-    return f"  {mark} {visible(test.name)}  {visible(test.sentence)}\n{' ' * 17}{visible(shlex.join(test.command))}, {test.seconds:.1f} s"
+    mark, style = MARKS[test.status]
+    said = paint(f"{mark} {test.status:<12}", style)
+    return f"  {said} {visible(test.name)}  {visible(test.sentence)}\n{' ' * 17}{visible(shlex.join(test.command))}, {test.seconds:.1f} s"
 
 
 def _result(result: Result, ended: str) -> str:

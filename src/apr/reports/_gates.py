@@ -6,23 +6,16 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from apr.reports._style import Style, paint
+from apr.reports._marks import MARKS
+from apr.reports._style import paint
 from apr.reports._table import facts, hanging, width
 from apr.reports.text import _aside, _plural, visible
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from apr.qa.gate import Coverage, GateResult, Report, Status
+    from apr.qa.gate import Coverage, GateResult, Report
 
-MARKS: dict[Status, str] = {"pass": "✓", "fail": "✗", "skip": "-", "undecided": "?", "error": "!"}
-_COLOURS: dict[Status, Style] = {
-    "pass": "green",
-    "fail": "red",
-    "skip": "dim",
-    "undecided": "yellow",
-    "error": "red",
-}
 _FINDINGS_SHOWN = 10
 
 
@@ -35,7 +28,7 @@ def gates(report: Report) -> str:
         lines += _findings(result)
     if report.profile != "file":
         lines.append("")
-    lines.append(f"{paint(report.verdict, _COLOURS[report.verdict])}: {verdict_line(report)}")
+    lines.append(f"{paint(report.verdict, MARKS[report.verdict][1])}: {verdict_line(report)}")
     command = next_command(report)
     return "\n".join(lines) + (f"\nnext: {command}" if command else "")
 
@@ -96,8 +89,8 @@ def _head(report: Report) -> str:
 
 
 def _row(result: GateResult, label: int) -> str:
-    mark = paint(f"{MARKS[result.status]} {result.status:<9}", _COLOURS[result.status])
-    head = f"  {mark} {result.id:<{label}}  "
+    mark, style = MARKS[result.status]
+    head = f"  {paint(f'{mark} {result.status:<9}', style)} {result.id:<{label}}  "
     before = 2 + 2 + 9 + 1 + label + 2
     said = visible(result.message)
     if (share := covered(result.coverage)) and share not in said:

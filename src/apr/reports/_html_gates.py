@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from apr.reports import _gates, _html_page
+from apr.reports._marks import MARKS
 
 if TYPE_CHECKING:
     from apr.qa.gate import GateResult, Report
@@ -36,7 +37,7 @@ def page(report: Report) -> str:
         skipped=[r for r in report.gates if r.status == "skip"],
         gates=[_shown(result) for result in report.gates],
         next_command=_gates.next_command(report),
-        marks=_gates.MARKS,
+        marks={status: mark for status, (mark, _) in MARKS.items()},
         n_findings=FINDINGS,
     )
 

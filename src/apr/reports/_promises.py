@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from apr.reports._marks import MARKS
 from apr.reports._style import Style, paint
 from apr.reports._table import facts, hanging, width
 from apr.reports.text import visible
@@ -14,18 +15,6 @@ if TYPE_CHECKING:
     from apr.ledger.standing import StatusReport, Word
     from apr.ledger.verify import Status, Verdict, VerifyReport
 
-_MARKS: Mapping[Status | Word, tuple[str, Style]] = {
-    "pass": ("✓", "green"),
-    "discharged": ("✓", "green"),
-    "fail": ("✗", "red"),
-    "failed": ("✗", "red"),
-    "undecided": ("?", "yellow"),
-    "expired": ("?", "yellow"),
-    "partial": ("?", "yellow"),
-    "error": ("!", "red"),
-    "not_runnable": ("-", "dim"),
-    "not_run": ("-", "dim"),
-}
 _VERDICTS: Mapping[Verdict, Style] = {"kept": "green", "broken": "red", "open": "yellow", "error": "red"}
 
 
@@ -71,7 +60,7 @@ def _rows(rows: Sequence[tuple[Status | Word, str, str, bool]]) -> list[str]:
 
 
 def _row(word: Status | Word, name: str, sentence: str, is_blocking: bool, word_width: int, label: int) -> str:
-    mark, style = _MARKS[word]
+    mark, style = MARKS[word]
     shown = word.replace("_", " ")
     said = visible(sentence) + ("" if is_blocking else " (blocks nothing)")
     head = f"  {paint(f'{mark} {shown:<{word_width}}', style)}  {visible(name):<{label}}  "
