@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from apr._plain import plain
 from apr.cli import _checks
 from apr.errors import AprError
 from apr.ledger import _diff, _lint, _yaml
@@ -66,7 +67,9 @@ def test_odd_values_anywhere_are_findings_and_no_crash(file: Path, tmp_path: Pat
     path = tmp_path / "odd.yaml"
     for _ in range(ROUNDS):
         where = rng.choice(list(places(value)))
-        path.write_text(yaml.safe_dump(planted(value, where, rng.choice(ODD)), allow_unicode=True), encoding="utf-8")
+        path.write_text(
+            yaml.safe_dump(plain(planted(value, where, rng.choice(ODD))), allow_unicode=True), encoding="utf-8"
+        )
         report = _lint.lint([path], resolve=_checks.problem)
         assert _contract.linted(report) and json.dumps(report)
         try:

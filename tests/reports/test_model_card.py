@@ -51,7 +51,7 @@ def test_a_card_is_made_where_there_is_none(report: ShipReport, tmp_path: Path) 
     assert score.metric_args == {"n": 164, "interval": [0.47, 0.63]}
     assert "| AC-1 | ✓ discharged | it loads |" in card.text and "2 of 3 acceptance criteria" in card.text
     assert f"`model.gguf` SHA-256 `{report.models[0].files['model.gguf']}`" in card.text
-    assert "| humaneval, pass@1, chat | 0.55 | 0.47 to 0.63 | 164 |" in card.text
+    assert "| humaneval, pass\\@1, chat | 0.55 | 0.47 to 0.63 | 164 |" in card.text
 
 
 def test_all_else_stays_and_writing_twice_changes_nothing(report: ShipReport, tmp_path: Path) -> None:
@@ -116,8 +116,12 @@ def test_a_card_that_cannot_be_understood_is_left_as_it_is(
     assert path.read_bytes() == before
 
 
-def test_what_a_contract_says_is_no_markup() -> None:
-    assert _model_card.escaped("a | b\n<script> `x` [y](z) *w*") == "a \\| b \\<script\\> \\`x\\` \\[y\\](z) \\*w\\*"
+def test_what_a_contract_says_is_no_markup(tmp_path: Path) -> None:
+    ship_plans.make(tmp_path)
+    path = tmp_path / "small.yaml"
+    path.write_text(ship_plans.CONTRACT.replace("it loads", "'a | b <script> [y](z)'"), encoding="utf-8")
+    report = ship_plans.report(tmp_path)
+    assert "| a \\| b &lt;script&gt; \\[y\\]\\(z\\)" in _model_card.block(report, report.models[0])
 
 
 def test_a_plan_of_several_models_needs_a_name(tmp_path: Path) -> None:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from apr.ledger import ship
 from apr.reports import _html_page, _ship
+from apr.reports._marks import MARKS
 
 if TYPE_CHECKING:
     from apr.ledger.ship import Criterion, Past, ShipModel, ShipReport
     from apr.ledger.standing import Standing
 
 _HEADLINES = {"ship": "Ready to be handed out", "hold": "Not to be handed out", "open": "Not all of it is shown"}
+# of the pieces of the bar
+_ORDER = ("discharged", "failed", "blocked", "undecided", "expired", "partial", "not_run")
 _WIDTH, _HEIGHT, _LEFT, _BASE = 980, 96, 44, 80  # of the curve; where its plot begins and ends
 
 
@@ -33,7 +37,7 @@ def page(report: ShipReport, *, at: Path) -> str:
         meter=_meter([one for model in report.models for one in model.criteria]),
         curve=_curve(report.history),
         next_command=_ship.next_command(report),
-        marks=_ship.MARKS,
+        marks={status: MARKS[status][0] for status in ship.STATUSES},
         word=_ship.word,
         evidence=_link(report.folder, at),
     )
@@ -78,7 +82,7 @@ def _link(path: Path, at: Path) -> str:
 
 def _meter(criteria: Sequence[Criterion]) -> list[dict[str, Any]]:
     """The figure as a bar: a piece a criterion as wide as its weight, what is discharged first."""
-    order = list(_ship.MARKS)
+    order = list(_ORDER)
     whole = sum(one.weight for one in criteria)
     pieces, x = [], 0.0
     for one in sorted(criteria, key=lambda one: order.index(one.status)):

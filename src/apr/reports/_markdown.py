@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apr import _atomic
-from apr.reports._promises import _MARKS, _counted
+from apr.reports._marks import MARKS
+from apr.reports._promises import _counted
 from apr.reports.text import visible
 
 if TYPE_CHECKING:
@@ -59,6 +60,6 @@ def escaped(text: str) -> str:
 
 
 def _row(row: Row) -> str:
-    mark, _ = _MARKS[row.status]
+    mark, _ = MARKS[row.status]
     said = escaped(row.sentence) + ("" if row.blocking else " (blocks nothing)")
     return f"| {mark} {row.status.replace('_', ' ')} | {escaped(row.id)} | {said} |"

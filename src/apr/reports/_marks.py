@@ -9,14 +9,16 @@ from apr.reports._style import Style
 
 if TYPE_CHECKING:
     from apr.ledger._statement import Status as TestStatus
+    from apr.ledger.ship import Status as ShipStatus
     from apr.ledger.standing import Word
     from apr.qa.gate import Status as GateStatus
 
-MARKS: Mapping[TestStatus | Word | GateStatus, tuple[str, Style]] = {
+MARKS: Mapping[TestStatus | Word | ShipStatus | GateStatus, tuple[str, Style]] = {
     "pass": ("✓", "green"),
     "discharged": ("✓", "green"),
     "fail": ("✗", "red"),
     "failed": ("✗", "red"),
+    "blocked": ("⊘", "red"),
     "undecided": ("?", "yellow"),
     "expired": ("?", "yellow"),
     "partial": ("?", "yellow"),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from apr import __version__, _atomic
 from apr.errors import UsageError
 from apr.reports import _ship
+from apr.reports._markdown import escaped
+from apr.reports._marks import MARKS
 from apr.reports.text import visible
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ _OURS = ", apr"  # ends the name of every metric of ours in the metadata
 _METADATA = re.compile(r"\A---[ \t]*\r?\n.*?^---[ \t]*$\r?\n?", re.DOTALL | re.MULTILINE)
 # tasks whose questions are a dataset of the hub: its id, its name, its split
 _DATASETS = {"humaneval": ("openai/openai_humaneval", "HumanEval", "test")}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>&|#~])")
 
 
 def save(report: ShipReport, path: Path, *, model: str | None = None) -> None:
@@ -59,7 +60,7 @@ def block(report: ShipReport, model: ShipModel) -> str:
         "| criterion | status | in words |",
         "|---|---|---|",
         *(
-            f"| {escaped(one.id)} | {_ship.MARKS[one.status]} {_ship.word(one.status)} | {escaped(_ship.said(one))} |"
+            f"| {_cell(one.id)} | {MARKS[one.status][0]} {_ship.word(one.status)} | {_cell(_ship.said(one))} |"
             for one in model.criteria
         ),
     ]
@@ -69,14 +70,13 @@ def block(report: ShipReport, model: ShipModel) -> str:
     return "\n".join([*lines, END])
 
 
-def escaped(text: str) -> str:
-    """Text as Markdown that means just that, in one line."""
-    return _SPECIAL.sub(r"\\\1", visible(" ".join(text.split())))
-
-
 def _score_row(score: Scored) -> str:
     interval = f"{score.interval[0]:.3g} to {score.interval[1]:.3g}" if score.interval is not None else ""
-    return f"| {escaped(_named(score))} | {score.value:.4g} | {interval} | {score.n} |"
+    return f"| {_cell(_named(score))} | {score.value:.4g} | {interval} | {score.n} |"
+
+
+def _cell(text: str) -> str:
+    return escaped(" ".join(text.split()))
 
 
 def _named(score: Scored) -> str:

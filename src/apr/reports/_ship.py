@@ -8,20 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apr.reports._marks import MARKS
 from apr.reports._style import Style, paint
 from apr.reports._table import facts, hanging, width
 from apr.reports.text import _aside, visible
 
 if TYPE_CHECKING:
-    from apr.ledger.ship import Change, Criterion, ShipModel, ShipReport, Status, Verdict
+    from apr.ledger.ship import Change, Criterion, ShipModel, ShipReport, Verdict
 
-MARKS: Mapping[Status, str] = {
-    "discharged": "✓", "failed": "✗", "blocked": "⊘", "undecided": "?", "expired": "?", "partial": "?", "not_run": "-",
-}  # fmt: skip
-_COLOURS: Mapping[Status, Style] = {
-    "discharged": "green", "failed": "red", "blocked": "red", "undecided": "yellow", "expired": "yellow", "partial": "yellow",
-    "not_run": "dim",
-}  # fmt: skip
 _VERDICTS: Mapping[Verdict, Style] = {"ship": "green", "hold": "red", "open": "yellow"}
 
 
@@ -116,8 +110,9 @@ def _model(model: ShipModel) -> str:
 
 
 def _row(criterion: Criterion, word_width: int, label: int) -> str:
-    mark = f"{MARKS[criterion.status]} {word(criterion.status):<{word_width}}"
-    head = f"  {paint(mark, _COLOURS[criterion.status])}  {visible(criterion.id):<{label}}  "
+    mark, style = MARKS[criterion.status]
+    shown = f"{mark} {word(criterion.status):<{word_width}}"
+    head = f"  {paint(shown, style)}  {visible(criterion.id):<{label}}  "
     runs = list(dict.fromkeys(test.run for test in criterion.tests if test.run is not None))
     text = visible(said(criterion)) + ("" if criterion.blocking else " (blocks nothing)")
     text += f" ({', '.join(runs)})" if runs else ""
