@@ -175,7 +175,7 @@ def test_a_broken_contract_is_an_error_with_its_line_and_other_yaml_is_left_alon
 
 
 @pytest.mark.usefixtures("here")
-def test_an_interrupted_session_leaves_an_abandoned_run_and_nothing_else(
+def test_an_interrupted_session_leaves_an_abandoned_run_with_what_was_reported(
     pytester: pytest.Pytester, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contract(pytester, KEPT, BROKEN)
@@ -190,7 +190,7 @@ def test_an_interrupted_session_leaves_an_abandoned_run_and_nothing_else(
     monkeypatch.setattr(_running, "run", interrupted)
     done = run(pytester, "contracts", f"--apr-model={model}")
     assert done.ret == pytest.ExitCode.INTERRUPTED and "apr: abandoned, the session was cut off" in done.stdout.str()
-    assert written(pytester) == [("abandoned", {})]
+    assert written(pytester) == [("abandoned", {"KEPT": "pass"})]
 
 
 @pytest.mark.usefixtures("here")

@@ -10,13 +10,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import apr
 import tiny
 from apr.errors import FormatError, HostileFile, UsageError
-from apr.ledger import _index, _statement, evidence
+from apr.ledger import _index, _noted, _statement, evidence
 from apr.ledger.evidence import Store, Subject
 from evidence_runs import CONTRACT, Promise, begin, finished, verdict
 
@@ -145,6 +146,46 @@ def test_a_run_that_died_can_be_closed_and_one_under_way_cannot(store: Path, mod
         Store(store).close(pending.id)
 
 
+def died(store: Path, model: Path, *tests: Any) -> str:
+    """A run whose process died after these tests were reported."""
+    pending = begin(store, model)
+    for test in tests:
+        evidence.note(pending, test)
+    os.close(pending._lock)
+    return pending.id
+
+
+def test_closing_keeps_what_a_killed_run_had_reported(store: Path, model: Path) -> None:
+    run = died(store, model, verdict("A"), verdict("B", "fail"))
+    (problem,) = Store(store).verify()
+    assert problem.kind == "unfinished" and "2 of its tests were reported, which closing it keeps" in problem.sentence
+    Store(store).close(run)
+    (entry,) = Store(store).entries()
+    assert (entry.record.ended, entry.record.tests) == ("abandoned", (verdict("A"), verdict("B", "fail")))
+    assert Store(store).verify() == [] and list((store / "pending").iterdir()) == []
+    assert evidence.expired(entry, subject=evidence.Subject.of(model), contracts={CONTRACT.id: CONTRACT.sha256}) is None
+
+
+def test_a_line_that_was_cut_off_was_not_reported_and_a_strange_one_is_refused(store: Path, model: Path) -> None:
+    run = died(store, model, verdict("A"), verdict("B"))
+    path = _noted.path_of(store, run)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert [test.id for test in _noted.read(store, run)] == ["A"]
+    path.write_bytes(b"[]\n")
+    with pytest.raises(FormatError, match="line 1 is no test"):
+        Store(store).close(run)
+
+
+def test_what_was_noted_of_a_model_that_is_another_now_is_not_kept(store: Path, model: Path) -> None:
+    run = died(store, model, verdict("A"))
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    Store(store).close(run)
+    (entry,) = Store(store).entries()
+    assert entry.record.tests == ()
+
+
 def test_closing_lists_a_statement_that_was_written_and_not_listed(store: Path, model: Path) -> None:
     pending = begin(store, model)
     content = _statement.make(pending.begun, [verdict()], finished_at="2026-01-02T03:04:05Z", ended="finished")
@@ -185,6 +226,7 @@ def test_many_writers_at_once_make_one_chain(store: Path, model: Path) -> None:
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
+from typing import Any
 from evidence_runs import finished, verdict
 store, model, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 

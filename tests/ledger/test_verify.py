@@ -112,17 +112,26 @@ def test_a_check_that_could_do_harm_is_not_run(model: Path, tmp_path: Path) -> N
     assert row.status == "error" and "no command 'rm'" in row.sentence and row.command == ()
 
 
-def test_an_interrupted_run_is_in_the_evidence_as_abandoned(
+def test_an_interrupted_run_keeps_what_it_had_found_and_is_called_abandoned(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    inner, interrupts = _running.run, iter([True, False, True])
+
+    def interrupted(command: tuple[str, ...], *, timeout_s: float) -> _running.Ran:
+        if next(interrupts):
+            raise KeyboardInterrupt
+        return inner(command, timeout_s=timeout_s)
 
     monkeypatch.setattr(_running, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, model, KEPT)
-    (entry,) = Store(tmp_path / "evidence").entries()
-    assert entry.record.ended == "abandoned" and entry.record.tests == ()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, model, KEPT, BROKEN)
+    first, second = (entry.record for entry in Store(tmp_path / "evidence").entries())
+    assert (first.ended, first.tests) == ("abandoned", ())
+    assert (second.ended, [(test.id, test.status) for test in second.tests]) == (
+        "abandoned",
+        [("FALSIFY-S-001", "pass")],
+    )
 
 
 def test_a_check_beyond_its_time_is_killed_with_its_children() -> None:

@@ -71,7 +71,7 @@ def test_what_a_contract_says_is_text(release: Path) -> None:
 
 def test_evidence_that_was_touched_stands_at_the_top(release: Path) -> None:
     ship_plans.ran(release).unlink()
-    assert "The evidence was touched" in html.page(ship_plans.report(release))
+    assert "The evidence is not as it was left" in html.page(ship_plans.report(release))
 
 
 @browser.needs_browser

@@ -41,7 +41,7 @@ def test_the_next_command_goes_on_where_something_is_missing(release: Path) -> N
     path.unlink()
     report = ship_plans.report(release)
     assert _ship.next_command(report) == f"apr evidence verify --store {store}"
-    assert "touched: statements/" in _ship.ship(report)
+    assert "evidence: statements/" in _ship.ship(report)
 
 
 def test_a_model_that_is_gone_is_to_be_had_first(release: Path) -> None:

@@ -160,7 +160,7 @@ def status(model: str, paths: tuple[Path, ...], store: Path, as_json: bool) -> i
 
     discharged: it passed on these very bytes, and neither contract nor engine has changed since. partial: it passed on another model.
     expired, failed, undecided, error, not runnable, not run: as they say. Exit status 0 if all that blocks is discharged, 1 if
-    something failed or the evidence was touched, else 5.
+    something failed or the evidence is not as it was left, else 5.
 
     \b
     apr contract status qwen2.5-coder:0.5b

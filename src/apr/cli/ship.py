@@ -39,7 +39,7 @@ def command(plan: Path, store: Path, html: Path | None, card: Path | None, model
 
     A criterion is discharged if each of its tests passed on these very bytes and neither contract nor engine has changed since.
     Evidence that was deleted, edited or swapped counts for nothing. Exit status 0: all that blocks is discharged; 1: some
-    of it failed, or the evidence was touched; 5: not all of it is shown.
+    of it failed, or the evidence is not as it was left; 5: not all of it is shown.
 
     \b
     apr ship

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from apr import _atomic
 from apr.errors import AprError
-from apr.ledger import _index, _signing, _statement
+from apr.ledger import _index, _noted, _signing, _statement
 from apr.ledger._index import DEFAULT_FOLDER, ENVELOPE_END, INDEX_NAME, STATEMENT_END, Index, Problem, Row
 
 
@@ -134,7 +134,12 @@ def _unlisted(folder: Path, index: Index, pending: list[str]) -> Iterator[Proble
 def _unfinished(run: str, folder: Path) -> Problem:
     path = _index.pending_path(folder, run)
     written = " (its statement was written and not listed)" if _index.statement_path(folder, run).exists() else ""
-    sentence = f"the run {run} was begun and never ended{written}: nothing was reported of it; next: apr evidence close {run}{_in(folder)}"
+    noted = _noted.path_of(folder, run)
+    n = noted.read_bytes().count(b"\n") if noted.exists() else 0
+    reported = f"{n} of its tests were reported, which closing it keeps" if n else "nothing was reported of it"
+    sentence = (
+        f"the run {run} was begun and never ended{written}: {reported}; next: apr evidence close {run}{_in(folder)}"
+    )
     return Problem("unfinished", path.relative_to(folder).as_posix(), sentence)
 
 

@@ -113,7 +113,7 @@ class Record:
     begun:        what was fixed before
     begun_sha256: of the canonical JSON of that
     finished_at:  UTC, ISO 8601
-    ended:        finished, or abandoned: closed after its process was gone, with nothing found
+    ended:        finished, or abandoned: interrupted or killed, with the tests that had been reported by then
     result:       PASSED, WARNED or FAILED, as the predicate has it
     tests:        what was found
     """
@@ -231,7 +231,7 @@ def _record(path: Path, statement: Mapping[str, Any]) -> Record:
     begun = begun_of(run["begun"])
     if run["begun_sha256"] != sha256(canonical(begun)):
         raise FormatError(path, "what was fixed before the run is not what its digest says; it was changed afterwards")
-    tests = tuple(_tested(document) for kind, document in documents if kind == "test")
+    tests = tuple(tested_of(document) for kind, document in documents if kind == "test")
     if run["ended"] not in ("finished", "abandoned"):
         raise ValueError(f"ended is {run['ended']!r}")
     return Record(begun, run["begun_sha256"], run["finished_at"], run["ended"], predicate["result"], tests)
@@ -251,7 +251,8 @@ def begun_of(document: Mapping[str, Any]) -> Begun:
     return Begun(**values)
 
 
-def _tested(document: Mapping[str, Any]) -> Tested:
+def tested_of(document: Mapping[str, Any]) -> Tested:
+    """The inverse of `plain`. Raises KeyError, TypeError or ValueError if it is none."""
     interval = document["interval"]
     values = {
         **document,

@@ -1,7 +1,7 @@
 """Evidence: what was promised, fixed before the run; what was found, one in-toto Statement a run; and until when it holds.
 
 A store is a folder: `statements/` with a file a run, `index.jsonl` and `head.json` (see `_index`), and `pending/` with what was
-fixed for the runs that have not ended. A run ends in this order: its statement, its row, the head, and only then its
+fixed for the runs that have not ended, and what they have found so far (`_noted`). A run ends in this order: its statement, its row, the head, and only then its
 pending file goes; a process killed in between leaves a store that says which run it was.
 """
 
@@ -21,8 +21,8 @@ from typing import Protocol
 
 import apr
 from apr import _atomic
-from apr.errors import FormatError, HostileFile, UsageError
-from apr.ledger import _audit, _index, _signing, _statement
+from apr.errors import AprError, FormatError, HostileFile, UsageError
+from apr.ledger import _audit, _index, _noted, _signing, _statement
 from apr.ledger._expiry import contracts_now, expired, installed
 from apr.ledger._index import DEFAULT_FOLDER, Index, Problem, Row
 from apr.ledger._statement import Begun, Ended, Pinned, Record, Tested
@@ -43,6 +43,7 @@ __all__ = [
     "expired",
     "finish",
     "installed",
+    "note",
 ]
 
 # what computes, or decides what is computed
@@ -143,6 +144,8 @@ class Store:
     def close(self, run: str) -> Path:
         """End a run whose process is gone: list its statement if it was written, else one that says it was abandoned.
 
+        What it had noted is in that statement, if the model is still what was tested.
+
         Raises UsageError if there is no such run or it is under way, FormatError if the store is damaged.
         """
         path = _index.pending_path(self.folder, run)
@@ -159,7 +162,7 @@ class Store:
                     written, f"is not about the run that {path} began; one of them was changed, remove neither"
                 )
         else:
-            content = _statement.make(begun, (), finished_at=_now(), ended="abandoned")
+            content = _statement.make(begun, _still_held(self.folder, begun), finished_at=_now(), ended="abandoned")
         return _write(self.folder, begun, content)
 
     def sign(self, run: str, key: Path) -> tuple[Path, str]:
@@ -241,6 +244,11 @@ def begin(
     return Pending(begun, folder, lock)
 
 
+def note(pending: Pending, test: Tested) -> None:
+    """Keep what one test of a run came to; it is on the disk when this returns, and a kill loses nothing of it."""
+    _noted.append(pending.folder, pending.id, test)
+
+
 def finish(pending: Pending, tests: Sequence[Tested]) -> Path:
     """Write the statement and its row; when this returns they are on the disk. The path of the statement.
 
@@ -258,17 +266,31 @@ def finish(pending: Pending, tests: Sequence[Tested]) -> Path:
     names = [test.name for test in tests]
     if len(set(names)) < len(names):
         raise UsageError(f"a test twice among {', '.join(names)}; each has one verdict in a run")
-    for subject in (begun.model, begun.reference):
-        if subject is not None and Subject.of(Path(subject.path)) != subject:
-            raise HostileFile(
-                subject.path, "changed while it was tested, so nothing that was found is about it; run it again"
-            )
+    if (changed := _changed(begun)) is not None:
+        raise HostileFile(changed, "changed while it was tested, so nothing that was found is about it; run it again")
     return _end(pending, tests, "finished")
 
 
 def abandon(pending: Pending) -> Path:
-    """End a run that came to nothing (interrupted, an error of ours): it stays in the index as abandoned."""
-    return _end(pending, (), "abandoned")
+    """End a run before its end (interrupted, an error of ours): it stays in the index as abandoned, with what it had noted."""
+    return _end(pending, _still_held(pending.folder, pending.begun), "abandoned")
+
+
+def _still_held(folder: Path, begun: Begun) -> tuple[Tested, ...]:
+    """What a run had noted; nothing of it if a model is no longer what was tested."""
+    found = _noted.read(folder, begun.id)
+    return found if found and _changed(begun) is None else ()
+
+
+def _changed(begun: Begun) -> str | None:
+    """The path of a model that is not what it was before the run; None if all are."""
+    for subject in (begun.model, begun.reference):
+        try:
+            if subject is not None and Subject.of(Path(subject.path)) != subject:
+                return subject.path
+        except AprError:
+            return subject.path if subject is not None else None
+    return None
 
 
 def _end(pending: Pending, tests: Sequence[Tested], ended: Ended) -> Path:
@@ -295,6 +317,7 @@ def _write(folder: Path, begun: Begun, content: bytes) -> Path:
         for run in pending:  # a writer that was killed after its row left its pending file
             if index.find(run) is not None:
                 _index.pending_path(folder, run).unlink(missing_ok=True)
+                _noted.path_of(folder, run).unlink(missing_ok=True)
         _atomic.sync_folder(folder / "pending")
     return path
 

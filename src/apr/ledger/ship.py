@@ -232,7 +232,11 @@ def _model(
             f"{planned.id}: the reference {planned.reference} is not here; what it was is as the evidence has it"
         )
     if problems or subject is None:
-        reason = "the evidence was touched, so none of it counts: apr evidence verify" if problems else problem or ""
+        reason = (
+            "the evidence is not as it was left, so none of it counts: apr evidence verify"
+            if problems
+            else problem or ""
+        )
         alone = [_criterion(one, [_not_shown(one, test, reason) for test in one.tests], {}) for one in planned.criteria]
     else:
         alone = [_stands(one, entries, subject, reference) for one in planned.criteria]

@@ -102,7 +102,7 @@ def _standings(
     for contract in contracts:
         for test in contract.falsifications:
             if problems:
-                reason = "the evidence was touched, so none of it counts: apr evidence verify"
+                reason = "the evidence is not as it was left, so none of it counts: apr evidence verify"
                 yield Standing(contract.id, test.id, test.is_blocking, "not_run", reason)
             else:
                 yield standing(contract, test, entries, subject)

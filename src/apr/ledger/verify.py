@@ -106,7 +106,7 @@ class Verification:
         self._pending = evidence.begin(folder, model=path, contracts=contracts, command=argv, reference=reference_path)
 
     def run(self, contract: Contract, test: Falsification) -> Row:
-        """Run one test, and remember what came of it."""
+        """Run one test; what came of it is on the disk when this returns."""
         row, ran = _run(
             contract,
             test,
@@ -117,6 +117,7 @@ class Verification:
         )
         self._rows.append(row)
         self._kept.append(_tested(contract, row, ran))
+        evidence.note(self._pending, self._kept[-1])
         return row
 
     def finish(self) -> VerifyReport:
@@ -136,7 +137,7 @@ class Verification:
         )
 
     def abandon(self) -> Path:
-        """End a run that came to nothing: it stays in the evidence as abandoned, with no test."""
+        """End a run before its end: it stays in the evidence as abandoned, with the tests that ran."""
         return evidence.abandon(self._pending)
 
 

@@ -40,7 +40,7 @@ def stands(report: StatusReport) -> str:
         (row.word, row.id, row.sentence + (f" ({row.run})" if row.run else ""), row.blocking) for row in report.rows
     ]
     lines = [facts(head), "", *_rows(rows), ""]
-    lines += [f"{paint('touched', 'red')}: {visible(problem)}" for problem in report.problems]
+    lines += [f"{paint('evidence', 'red')}: {visible(problem)}" for problem in report.problems]
     lines.append(_counted(report.counts))
     if report.problems:
         lines.append(f"next: apr evidence verify --store {visible(shlex.quote(str(report.folder)))}")

@@ -26,7 +26,7 @@ def ship(report: ShipReport) -> str:
         blocks.append(
             "\n".join([f"since {shown_time(report.since)}", *(f"  {changed(one)}" for one in report.changes)])
         )
-    lines = [f"{paint('touched', 'red')}: {visible(problem)}" for problem in report.problems]
+    lines = [f"{paint('evidence', 'red')}: {visible(problem)}" for problem in report.problems]
     lines += [paint(visible(note), "dim") for note in report.notes]
     lines.append(f"{paint(report.verdict, _VERDICTS[report.verdict])}: {figure_line(report)}")
     command = next_command(report)
