@@ -142,8 +142,6 @@ def test_it_verifies_and_tells_and_the_status_of_the_step_follows_the_verdict(ru
         ("kept", 0, ()),
         ("open", 5, ("open",)),
         ("broken", 1, ("open", "broken")),
-        ("error", 4, ("open", "broken")),
-        ("", 2, ("open", "broken", "never")),
         ("", 130, ("open", "broken", "never")),
     ],
 )

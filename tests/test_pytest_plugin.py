@@ -121,7 +121,7 @@ def test_each_test_of_a_contract_is_an_item_with_an_outcome_of_its_own(pytester:
     assert "FAILED contracts/small.yaml::ERROR - error: the command ended before" in said
     assert "XFAIL contracts/small.yaml::HARMLESS - fail, and blocks nothing" in said
     assert "SKIPPED [1] contracts/small.yaml:9: no check of ours stands behind" in said
-    assert "apr: broken: 1 pass, 2 fail, 1 undecided, 1 error, 1 not runnable; evidence: " in said
+    assert "apr: broken: 1 pass, 2 fail, 1 undecided, 1 error, 1 not runnable; evidence: evidence/statements/" in said
     statuses = {"KEPT": "pass", "BROKEN": "fail", "HARMLESS": "fail", "UNDECIDED": "undecided", "ERROR": "error"}
     assert written(pytester) == [("finished", statuses | {"ELSEWHERE": "not_runnable"})]
     properties = ElementTree.parse(pytester.path / "found.xml").iter("property")

@@ -223,7 +223,7 @@ class _Contracts:
         from apr.errors import AprError
 
         try:
-            return _summary(begun.finish())
+            return _summary(begun.finish(), self.config.invocation_params.dir)
         except (AprError, OSError) as exc:
             self._is_unwritten = True
             return _abandoned(begun, str(exc))
@@ -238,6 +238,7 @@ class _Contracts:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The verdict and the evidence."""
         if self._said:
+            terminalreporter.ensure_newline()
             terminalreporter.section("contracts", sep="-")
             for said in self._said:
                 terminalreporter.write_line(said)
@@ -328,9 +329,12 @@ def _told(row: Row, test: Falsification) -> str:
     )
 
 
-def _summary(report: VerifyReport) -> str:
+def _summary(report: VerifyReport, here: Path) -> str:
     counted = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in report.counts.items() if n)
-    return f"apr: {report.verdict}: {counted}; evidence: {report.evidence}"
+    path = report.evidence
+    return (
+        f"apr: {report.verdict}: {counted}; evidence: {path.relative_to(here) if path.is_relative_to(here) else path}"
+    )
 
 
 def _abandoned(begun: Verification, reason: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import tiny
 from apr.engines._subject import Subject
 from apr.errors import EngineError
 from apr.models._decoder import Span
-from apr.parity import _teacher_forced
+from apr.parity import _probes, _teacher_forced
 from apr.parity._pair import Pair
 from apr.parity._teacher_forced import NEW_TOKENS, observe, output_of, rows_of, stepwise
 from parity import faulty_engines as faulty
@@ -39,6 +40,12 @@ def test_every_position_is_judged_and_the_references_own_words_among_them(pair: 
 def test_the_output_is_the_arg_max_of_the_references_rows(pair: Pair) -> None:
     run = observe(pair)[0]
     assert tuple(run.divergence.reference_top[run.first_output :].tolist()) == run.output_ids
+
+
+def test_other_probes_are_another_observation(pair: Pair) -> None:
+    raw = dataclasses.replace(pair, probes=tuple(_probes.of_regime("raw")))
+    whole, alone = _teacher_forced.observe(pair), _teacher_forced.observe(raw)
+    assert {run.probe.regime for run in alone} == {"raw"} < {run.probe.regime for run in whole}
 
 
 def test_a_pair_is_observed_once(pair: Pair) -> None:

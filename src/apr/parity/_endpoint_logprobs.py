@@ -65,7 +65,7 @@ class Asked:
         return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(self.ids), len(self.reference_ids)))
 
 
-_known: weakref.WeakKeyDictionary[Subject, weakref.WeakKeyDictionary[Subject, list[Asked]]] = (
+_known: weakref.WeakKeyDictionary[Subject, weakref.WeakKeyDictionary[Subject, dict[tuple[str, ...], list[Asked]]]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -75,10 +75,10 @@ def ask(pair: Pair) -> list[Asked]:
 
     Raises EngineError.
     """
-    known = _known.setdefault(pair.reference, weakref.WeakKeyDictionary())
-    if pair.candidate not in known:
-        known[pair.candidate] = _ask(pair)
-    return known[pair.candidate]
+    known = _known.setdefault(pair.reference, weakref.WeakKeyDictionary()).setdefault(pair.candidate, {})
+    if pair.asked not in known:
+        known[pair.asked] = _ask(pair)
+    return known[pair.asked]
 
 
 def _ask(pair: Pair) -> list[Asked]:

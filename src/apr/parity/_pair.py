@@ -32,6 +32,11 @@ class Pair:
         """The same comparison of another candidate: a counterfactual."""
         return replace(self, candidate=candidate)
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What tells the probes of this pair from others: what is remembered of two subjects is remembered for these."""
+        return tuple(map(repr, self.probes))
+
     def close(self) -> None:
         """Release both subjects."""
         self.reference.close()

@@ -28,7 +28,9 @@ NEW_TOKENS = 24
 _PIECE = 64
 
 _outputs: weakref.WeakKeyDictionary[Subject, dict[tuple[int, ...], tuple[int, ...]]] = weakref.WeakKeyDictionary()
-_observed: weakref.WeakKeyDictionary[Subject, weakref.WeakKeyDictionary[Subject, tuple[Forced, ...]]]
+_observed: weakref.WeakKeyDictionary[
+    Subject, weakref.WeakKeyDictionary[Subject, dict[tuple[str, ...], tuple[Forced, ...]]]
+]
 _observed = weakref.WeakKeyDictionary()
 
 
@@ -89,8 +91,8 @@ def observe(pair: Pair) -> tuple[Forced, ...]:
 
     Raises VocabularyMismatch, ReferenceFailed, and EngineError of the candidate.
     """
-    known = _observed.setdefault(pair.reference, weakref.WeakKeyDictionary())
-    if pair.candidate not in known:
+    known = _observed.setdefault(pair.reference, weakref.WeakKeyDictionary()).setdefault(pair.candidate, {})
+    if pair.asked not in known:
         asked = asked_of(pair)
         if not asked:
             regimes = ", ".join(dict.fromkeys(probe.regime for probe in pair.probes))
@@ -99,8 +101,8 @@ def observe(pair: Pair) -> tuple[Forced, ...]:
         for i, (probe, prompt) in enumerate(asked):
             pair.progress(f"logits: {probe.regime}/{probe.id}", i / len(asked))
             found.append(_forced(pair, probe, prompt.token_ids))
-        known[pair.candidate] = tuple(found)
-    return known[pair.candidate]
+        known[pair.asked] = tuple(found)
+    return known[pair.asked]
 
 
 def asked_of(pair: Pair) -> list[tuple[Probe, Prompt]]:
