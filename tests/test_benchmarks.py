@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -48,14 +49,23 @@ def row(module: Module, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_says_its_question_and_its_options(script: Path) -> None:
+def test_a_script_says_its_question_and_its_options(
+    script: Path, module: Module, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     question = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").splitlines()[0]
     assert question.endswith("?")
     if script.stem == "bench_kernels":
         pytest.importorskip("apr.kernels._native")
-    done = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert "--rounds" in done.stdout
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    with pytest.raises(SystemExit) as ended:  # in this process: `module` has put the folder on the path
+        runpy.run_path(str(script), run_name="__main__")
+    assert not ended.value.code
+    assert "--rounds" in capsys.readouterr().out
+
+
+def test_a_script_starts_as_a_process_of_its_own() -> None:
+    done = subprocess.run([sys.executable, str(SCRIPTS[0]), "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "--rounds" in done.stdout, done.stderr
 
 
 def test_no_file_is_too_long() -> None:

@@ -197,13 +197,15 @@ def test_a_question_that_nobody_answers_is_an_error(options: Options, monkeypatc
 
 @pytest.mark.real
 @pytest.mark.timeout(900)  # on a machine that does other things too
-@pytest.mark.parametrize(("n", "least"), [(2, 1), pytest.param(8, 3, marks=pytest.mark.slow)])
-def test_real_problems_end_to_end(n: int, least: int, real_model: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("n", "each", "together"), [(2, 0, 1), pytest.param(8, 3, 6, marks=pytest.mark.slow)])
+def test_real_problems_end_to_end(
+    n: int, each: int, together: int, real_model: Callable[[str], Path], tmp_path: Path
+) -> None:
     model = real_model("qwen2.5-coder:0.5b")
     report = humaneval.run(
         Options(model=str(model), limit=n, max_tokens=160, out=tmp_path / "out.jsonl", timeout_s=60.0)
     )
     assert report.self_test is not None and report.self_test.n_canonical_passed == 2 * n
     assert len(entries(tmp_path / "out.jsonl", "answer")) == 2 * n
-    for found in report.scores:
-        assert found.n_passed is not None and found.n_passed >= least and found.interval is not None
+    n_passed = [found.n_passed or 0 for found in report.scores if found.interval is not None]
+    assert len(n_passed) == 2 and min(n_passed) >= each and sum(n_passed) >= together

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from apr.errors import PredictionError
-from apr.ledger import prediction
+from apr.ledger import _predictions_reader, prediction
 from ledger import predictions
 
 
@@ -81,6 +81,13 @@ def test_a_file_that_is_no_such_document_gets_one_clear_error(tmp_path: Path, co
     with pytest.raises(PredictionError) as raised:
         prediction.read(path)
     assert said in str(raised.value) and str(raised.value).startswith(f"{path}: ") and raised.value.exit_code == 3
+
+
+def test_every_key_knows_its_line(tmp_path: Path) -> None:
+    block = _predictions_reader._document(tmp_path, b"a: 1\nb:\n  c: 2\n  d: [x, &x {e: 3}]\nf: *x\n")
+    assert block == {"a": 1, "b": {"c": 2, "d": ["x", {"e": 3}]}, "f": {"e": 3}}
+    assert block.line == 1 and block.lines == {"a": 1, "b": 2, "f": 5}
+    assert block["b"].lines == {"c": 3, "d": 4} and block["b"]["d"][1].lines == {"e": 4}
 
 
 def test_two_predictions_of_one_id_are_refused(tmp_path: Path) -> None:

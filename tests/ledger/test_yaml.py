@@ -26,18 +26,6 @@ def test_every_value_knows_its_line() -> None:
     assert tree.line("tests", 0, "nothing", "here") == 5
 
 
-def test_a_mapping_knows_the_lines_of_its_keys() -> None:
-    block = parsed("a: 1\nb:\n  c: 2\n  d: [x, {e: 3}]\n").value
-    assert block == {"a": 1, "b": {"c": 2, "d": ["x", {"e": 3}]}}
-    assert block.line == 1 and block.lines == {"a": 1, "b": 2}
-    assert block["b"].line == 3 and block["b"].lines == {"c": 3, "d": 4} and block["b"]["d"][1].lines == {"e": 4}
-
-
-def test_a_merge_gives_what_is_not_there_with_its_line() -> None:
-    tree = parsed("x: &x {g: 1, j: 0}\ni:\n  j: 2\n  <<: *x\n")
-    assert tree.value["i"] == {"j": 2, "g": 1} and tree.value["i"].lines == {"j": 3, "g": 1}
-
-
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [

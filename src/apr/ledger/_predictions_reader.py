@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -12,7 +13,6 @@ from apr.engines._sampling import Sampling
 from apr.errors import PredictionError, UsageError
 from apr.ledger import _pattern, _yaml
 from apr.ledger._separation import with_setting
-from apr.ledger._yaml import Block
 from apr.ledger.prediction import (
     RUNS,
     SCHEMA,
@@ -52,15 +52,31 @@ def predictions_of(path: Path, content: bytes) -> tuple[Prediction, ...]:
     return found
 
 
+class Block(dict[str, Any]):
+    """A mapping that knows on which line it and each of its keys stand, counted from 1."""
+
+    def __init__(self, tree: _yaml.Tree, where: _yaml.Where, values: Mapping[str, Any]) -> None:
+        super().__init__({key: _with_lines(tree, (*where, key), value) for key, value in values.items()})
+        self.line = tree.line(*where)
+        self.lines = {key: tree.line(*where, key) for key in values}
+
+
+def _with_lines(tree: _yaml.Tree, where: _yaml.Where, value: Any) -> Any:
+    """A value whose mappings are Blocks."""
+    if isinstance(value, dict):
+        return Block(tree, where, value)
+    return [_with_lines(tree, (*where, i), one) for i, one in enumerate(value)] if isinstance(value, list) else value
+
+
 def _document(path: Path, content: bytes) -> Block:
     """The mapping that a file is: no key twice, nothing merged, no tags."""
     tree = _yaml.parse(content, path, PredictionError)
     twice = [(line, f"the key {where[-1]!r} stands here twice; remove one") for where, line in tree.duplicates]
     for line, found in sorted([*twice, *tree.unusual]):
         raise PredictionError(path, found, line=line)
-    if not isinstance(tree.value, Block):
+    if not isinstance(tree.value, dict):
         raise PredictionError(path, f"is {_kind_of(tree.value)}, expected a mapping with schema and predictions")
-    return tree.value
+    return Block(tree, (), tree.value)
 
 
 def _kind_of(value: Any) -> str:

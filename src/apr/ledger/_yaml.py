@@ -45,20 +45,11 @@ _INT = re.compile(r"[-+]?[0-9][0-9_]*")
 _FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9_]+)(?:[eE][-+]?[0-9]+)?")
 
 
-class Block(dict[str, Any]):
-    """A mapping that knows on which line it and each of its keys stand, counted from 1."""
-
-    def __init__(self, line: int) -> None:
-        super().__init__()
-        self.line = line
-        self.lines: dict[str, int] = {}
-
-
 @dataclass(frozen=True, slots=True)
 class Tree:
     """A document.
 
-    value:       Blocks, lists, text, numbers, booleans, None; keys are text
+    value:       dicts, lists, text, numbers, booleans, None; keys are text
     lines:       of every value by its place, counted from 1; of a mapping's value, the line of its key
     texts:       scalars as they are spelled
     duplicates:  places of keys that stand more than once, with the line of the later one, which is the one that counts
@@ -138,8 +129,8 @@ class _Reader:
         is_plain = isinstance(node, yaml.ScalarNode) and not node.style  # libyaml's plain style is empty, not None
         return _scalar(str(node.value)) if is_plain else str(node.value)
 
-    def _mapping(self, node: yaml.MappingNode, where: Where) -> Block:
-        found = Block(_line(node))
+    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = _line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
@@ -147,22 +138,15 @@ class _Reader:
             key = str(key_node.value)
             if key == "<<" and not key_node.style:
                 self._unusual.append((line, "a merge (<<); write what it brings where it belongs"))
-                self._merge(self._value(value_node, (*where, key), line), found)
+                merged = self._value(value_node, (*where, key), line)
+                parts = merged if isinstance(merged, list) else [merged]
+                for part in filter(lambda part: isinstance(part, dict), parts):
+                    found = part | found
                 continue
             if (*where, key) in self._lines and key in found:
                 self._duplicates.append(((*where, key), line))
             found[key] = self._value(value_node, (*where, key), line)
-            found.lines[key] = line
         return found
-
-    @staticmethod
-    def _merge(merged: Any, found: Block) -> None:
-        """Take over the keys of one mapping, or of several; what is there stays."""
-        for part in merged if isinstance(merged, list) else [merged]:
-            if isinstance(part, Block):
-                for key, value in part.items():
-                    found.setdefault(key, value)
-                    found.lines.setdefault(key, part.lines[key])
 
 
 def _loader(text: str) -> Any:
