@@ -4,7 +4,9 @@
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <optional>
+#include <vector>
 
 #include "arrays.h"
 #include "cpu.h"
@@ -112,6 +114,41 @@ NewArray<double> statistics(const AnyArray& x) {
   return out;
 }
 
+constexpr int64_t kValuesInChunk = 1 << 15;
+
+// The bytes of a tensor, and whether they hold all values.
+nb::tuple encode(Pool& pool, const std::string& name, const AnyArray& values, const std::optional<AnyArray>& importance) {
+  const Codec codec = codec_of(name);
+  if (!is_block_codec(codec)) throw std::invalid_argument("codec '" + name + "' has no encoder here");
+  const float* x = elements<float>(values, "values", {-1, -1});
+  const auto n_rows = int64_t(values.shape(0)), columns = int64_t(values.shape(1));
+  const int64_t n_bytes = n_rows * row_bytes(codec, columns);
+  const float* weights = importance ? elements<float>(*importance, "importance", {columns}) : nullptr;
+  auto out = new_array<uint8_t>({size_t(n_bytes)});
+  uint8_t* data = out.data();
+  std::atomic<bool> is_held{true};
+  {
+    const nb::gil_scoped_release release;
+    const Kernels& kernel = kernels();
+    const int64_t size = unit_columns(codec), n_blocks = n_rows * (columns / size);
+    std::vector<float> of_rows(weights && size == kBlock ? size_t(n_rows) : 0);
+    if (!of_rows.empty())
+      pool.parallel((n_rows + kRowsPerBlock - 1) / kRowsPerBlock, [&](int64_t chunk, int) {
+        const int64_t first = chunk * kRowsPerBlock;
+        kernel.mean_squares(x + first * columns, std::min<int64_t>(kRowsPerBlock, n_rows - first), columns,
+                            of_rows.data() + first);
+      });
+    const int64_t step = kValuesInChunk / size;
+    pool.parallel((n_blocks + step - 1) / step, [&](int64_t chunk, int) {
+      const int64_t first = chunk * step;
+      if (!kernel.encode(codec, x, weights, of_rows.empty() ? nullptr : of_rows.data(), columns, first,
+                         std::min(first + step, n_blocks), data))
+        is_held = false;
+    });
+  }
+  return nb::make_tuple(out, is_held.load());
+}
+
 NewArray<float> attention(const AnyArray& q, const AnyArray& k, const AnyArray& v, float scale, int64_t window,
                           float softcap, const std::string& dtype) {
   const float* queries = elements<float>(q, "q", {-1, -1, -1});
@@ -193,6 +230,7 @@ void bind_ops(nb::module_& m) {
   m.def("gelu_tanh_multiply",
         [](const AnyArray& gate, const AnyArray& up) { return gated(gate, up, kernels().gelu_tanh_multiply); },
         nb::arg("gate"), nb::arg("up"));
+  m.def("encode", &encode, nb::arg("pool"), nb::arg("codec"), nb::arg("values"), nb::arg("importance").none());
   m.def("statistics", &statistics, nb::arg("x"));
   m.def("attention", &attention, nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("scale"), nb::arg("window"),
         nb::arg("softcap"), nb::arg("dtype"));

@@ -17,6 +17,11 @@ void linear(const Matrix& w, const Input& x, const float* bias, float* out, int6
 void pack(Codec codec, const uint8_t* const rows[kRowsPerBlock], int64_t columns, uint8_t* out);
 void decode_row(Codec codec, const uint8_t* row, int64_t columns, float* out);
 
+// encode.cpp
+bool encode(Codec codec, const float* x, const float* importance, const float* mean_squares, int64_t columns,
+            int64_t first, int64_t last, uint8_t* out);
+void mean_squares(const float* x, int64_t n_rows, int64_t columns, float* out);
+
 // one op a file, arithmetic.cpp has three; out may be an input of the same length
 void rmsnorm(const float* x, const float* weight, float eps, int64_t size, float* out);
 void rope(const float* x, const float* cos, const float* sin, int64_t half, int64_t num_heads, int64_t head_dim,

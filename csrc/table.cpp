@@ -15,6 +15,8 @@ constexpr Kernels make_table() {
   k.linear = linear;
   k.pack = pack;
   k.decode_row = decode_row;
+  k.encode = encode;
+  k.mean_squares = mean_squares;
   k.rmsnorm = rmsnorm;
   k.rope = rope;
   k.add = add;

@@ -54,7 +54,7 @@ def test_a_script_says_its_question_and_its_options(
 ) -> None:
     question = (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "").splitlines()[0]
     assert question.endswith("?")
-    if script.stem == "bench_kernels":
+    if script.stem in {"bench_kernels", "bench_quantize"}:
         pytest.importorskip("apr.kernels._native")
     monkeypatch.setattr(sys, "argv", [str(script), "--help"])
     with pytest.raises(SystemExit) as ended:  # in this process: `module` has put the folder on the path

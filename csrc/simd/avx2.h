@@ -36,6 +36,7 @@ inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
 inline F max(F a, F b) { return {_mm256_max_ps(a.v, b.v)}; }
 inline F min(F a, F b) { return {_mm256_min_ps(a.v, b.v)}; }
 inline F abs(F a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.v)}; }
+inline F sqrt(F a) { return {_mm256_sqrt_ps(a.v)}; }
 inline float sum(F a) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -57,6 +58,7 @@ struct I {  // 8 int32
   static I set(int32_t x) { return {_mm256_set1_epi32(x)}; }
   static I load_i8(const void* p) { return {_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p))}; }
   static I load_u8(const void* p) { return {_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p))}; }
+  void store(int32_t* p) const { _mm256_storeu_si256((__m256i*)p, v); }
   void store_i8(void* p) const {
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     _mm_storel_epi64((__m128i*)p, _mm_packs_epi16(words, words));
@@ -65,6 +67,8 @@ struct I {  // 8 int32
 inline I operator+(I a, I b) { return {_mm256_add_epi32(a.v, b.v)}; }
 inline I operator-(I a, I b) { return {_mm256_sub_epi32(a.v, b.v)}; }
 inline I operator&(I a, I b) { return {_mm256_and_si256(a.v, b.v)}; }
+inline I operator|(I a, I b) { return {_mm256_or_si256(a.v, b.v)}; }
+inline I max(I a, I b) { return {_mm256_max_epi32(a.v, b.v)}; }
 template <int N> I shift_left(I a) { return {_mm256_slli_epi32(a.v, N)}; }
 template <int N> I shift_right(I a) { return {_mm256_srai_epi32(a.v, N)}; }
 inline F to_float(I a) { return {_mm256_cvtepi32_ps(a.v)}; }
@@ -76,6 +80,39 @@ inline int32_t sum(I a) {
 }
 inline F bits_to_float(I a) { return {_mm256_castsi256_ps(a.v)}; }
 inline I float_to_bits(F a) { return {_mm256_castps_si256(a.v)}; }
+inline I truncate(F a) { return {_mm256_cvttps_epi32(a.v)}; }
+
+// Lane i of vector j becomes lane j of vector i.
+inline void transpose(F (&x)[8]) {
+  __m256 t[8], u[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(x[i].v, x[i + 1].v);
+    t[i + 1] = _mm256_unpackhi_ps(x[i].v, x[i + 1].v);
+  }
+  for (int i = 0; i < 8; i += 4)
+    for (int j = 0; j < 2; ++j) {
+      const __m256d a = _mm256_castps_pd(t[i + j]), b = _mm256_castps_pd(t[i + 2 + j]);
+      u[i + 2 * j] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, b));
+      u[i + 2 * j + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, b));
+    }
+  for (int i = 0; i < 4; ++i) {  // u[4 k + i] has columns i and i + 4 of rows 4 k .. 4 k + 3
+    x[i].v = _mm256_permute2f128_ps(u[i], u[4 + i], 0x20);
+    x[i + 4].v = _mm256_permute2f128_ps(u[i], u[4 + i], 0x31);
+  }
+}
+
+// A choice for each lane. Comparisons with a NaN are false.
+struct M {
+  __m256 v;
+};
+inline M less(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+inline M at_most(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
+inline M equal(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+inline M operator&(M a, M b) { return {_mm256_and_ps(a.v, b.v)}; }
+inline M operator|(M a, M b) { return {_mm256_or_ps(a.v, b.v)}; }
+inline M operator!(M a) { return {_mm256_xor_ps(a.v, _mm256_castsi256_ps(_mm256_set1_epi32(-1)))}; }
+inline bool any(M a) { return _mm256_movemask_ps(a.v) != 0; }
+inline F select(M m, F yes, F no) { return {_mm256_blendv_ps(no.v, yes.v, m.v)}; }
 
 struct B {  // 32 bytes: 8 rows of 4 weights
   __m256i v;

@@ -32,6 +32,7 @@ inline F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline F max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline F min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline F abs(F a) { return {_mm512_abs_ps(a.v)}; }
+inline F sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
 inline float sum(F a) { return _mm512_reduce_add_ps(a.v); }
 inline float max(F a) { return _mm512_reduce_max_ps(a.v); }
 inline float min(F a) { return _mm512_reduce_min_ps(a.v); }
@@ -41,11 +42,14 @@ struct I {  // 16 int32
   static I set(int32_t x) { return {_mm512_set1_epi32(x)}; }
   static I load_i8(const void* p) { return {_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
   static I load_u8(const void* p) { return {_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+  void store(int32_t* p) const { _mm512_storeu_si512(p, v); }
   void store_i8(void* p) const { _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8(v)); }
 };
 inline I operator+(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I operator-(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I operator&(I a, I b) { return {_mm512_and_si512(a.v, b.v)}; }
+inline I operator|(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline I max(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
 template <int N> I shift_left(I a) { return {_mm512_slli_epi32(a.v, N)}; }
 template <int N> I shift_right(I a) { return {_mm512_srai_epi32(a.v, N)}; }
 inline F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -53,6 +57,43 @@ inline I to_int(F a) { return {_mm512_cvtps_epi32(a.v)}; }  // nearest, ties to 
 inline int32_t sum(I a) { return _mm512_reduce_add_epi32(a.v); }
 inline F bits_to_float(I a) { return {_mm512_castsi512_ps(a.v)}; }
 inline I float_to_bits(F a) { return {_mm512_castps_si512(a.v)}; }
+inline I truncate(F a) { return {_mm512_cvttps_epi32(a.v)}; }
+
+// Lane i of vector j becomes lane j of vector i.
+inline void transpose(F (&x)[16]) {
+  __m512 t[16], u[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(x[i].v, x[i + 1].v);
+    t[i + 1] = _mm512_unpackhi_ps(x[i].v, x[i + 1].v);
+  }
+  for (int i = 0; i < 16; i += 4)
+    for (int j = 0; j < 2; ++j) {
+      const __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + 2 + j]);
+      u[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+      u[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+    }
+  for (int i = 0; i < 4; ++i) {  // u[4 k + i] has columns i, i + 4, i + 8, i + 12 of rows 4 k .. 4 k + 3
+    const __m512 a = _mm512_shuffle_f32x4(u[i], u[4 + i], 0x88), b = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0x88);
+    const __m512 c = _mm512_shuffle_f32x4(u[i], u[4 + i], 0xdd), d = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0xdd);
+    x[i].v = _mm512_shuffle_f32x4(a, b, 0x88);
+    x[i + 8].v = _mm512_shuffle_f32x4(a, b, 0xdd);
+    x[i + 4].v = _mm512_shuffle_f32x4(c, d, 0x88);
+    x[i + 12].v = _mm512_shuffle_f32x4(c, d, 0xdd);
+  }
+}
+
+// A choice for each lane. Comparisons with a NaN are false.
+struct M {
+  __mmask16 v;
+};
+inline M less(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+inline M at_most(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
+inline M equal(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+inline M operator&(M a, M b) { return {__mmask16(a.v & b.v)}; }
+inline M operator|(M a, M b) { return {__mmask16(a.v | b.v)}; }
+inline M operator!(M a) { return {__mmask16(~a.v)}; }
+inline bool any(M a) { return a.v != 0; }
+inline F select(M m, F yes, F no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
 
 struct B {  // 64 bytes: 16 rows of 4 weights
   __m512i v;

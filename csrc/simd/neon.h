@@ -39,6 +39,7 @@ inline F fma(F a, F b, F c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
 inline F max(F a, F b) { return {vmaxq_f32(a.v, b.v)}; }
 inline F min(F a, F b) { return {vminq_f32(a.v, b.v)}; }
 inline F abs(F a) { return {vabsq_f32(a.v)}; }
+inline F sqrt(F a) { return {vsqrtq_f32(a.v)}; }
 inline float sum(F a) { return vaddvq_f32(a.v); }
 inline float max(F a) { return vmaxvq_f32(a.v); }
 inline float min(F a) { return vminvq_f32(a.v); }
@@ -56,6 +57,7 @@ struct I {  // 4 int32
     std::memcpy(bytes, p, 4);
     return {vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vld1_u8(bytes)))))};
   }
+  void store(int32_t* p) const { vst1q_s32(p, v); }
   void store_i8(void* p) const {
     const int8x8_t bytes = vmovn_s16(vcombine_s16(vmovn_s32(v), vmovn_s32(v)));
     int8_t out[8];
@@ -66,6 +68,8 @@ struct I {  // 4 int32
 inline I operator+(I a, I b) { return {vaddq_s32(a.v, b.v)}; }
 inline I operator-(I a, I b) { return {vsubq_s32(a.v, b.v)}; }
 inline I operator&(I a, I b) { return {vandq_s32(a.v, b.v)}; }
+inline I operator|(I a, I b) { return {vorrq_s32(a.v, b.v)}; }
+inline I max(I a, I b) { return {vmaxq_s32(a.v, b.v)}; }
 template <int N> I shift_left(I a) { return {vshlq_n_s32(a.v, N)}; }
 template <int N> I shift_right(I a) {
   if constexpr (N == 0) return a;
@@ -76,6 +80,29 @@ inline I to_int(F a) { return {vcvtnq_s32_f32(a.v)}; }  // nearest, ties to even
 inline int32_t sum(I a) { return vaddvq_s32(a.v); }
 inline F bits_to_float(I a) { return {vreinterpretq_f32_s32(a.v)}; }
 inline I float_to_bits(F a) { return {vreinterpretq_s32_f32(a.v)}; }
+inline I truncate(F a) { return {vcvtq_s32_f32(a.v)}; }
+
+// Lane i of vector j becomes lane j of vector i.
+inline void transpose(F (&x)[4]) {
+  const float32x4x2_t a = vtrnq_f32(x[0].v, x[1].v), b = vtrnq_f32(x[2].v, x[3].v);
+  for (int i = 0; i < 2; ++i) {
+    x[i].v = vcombine_f32(vget_low_f32(a.val[i]), vget_low_f32(b.val[i]));
+    x[i + 2].v = vcombine_f32(vget_high_f32(a.val[i]), vget_high_f32(b.val[i]));
+  }
+}
+
+// A choice for each lane. Comparisons with a NaN are false.
+struct M {
+  uint32x4_t v;
+};
+inline M less(F a, F b) { return {vcltq_f32(a.v, b.v)}; }
+inline M at_most(F a, F b) { return {vcleq_f32(a.v, b.v)}; }
+inline M equal(F a, F b) { return {vceqq_f32(a.v, b.v)}; }
+inline M operator&(M a, M b) { return {vandq_u32(a.v, b.v)}; }
+inline M operator|(M a, M b) { return {vorrq_u32(a.v, b.v)}; }
+inline M operator!(M a) { return {vmvnq_u32(a.v)}; }
+inline bool any(M a) { return vmaxvq_u32(a.v) != 0; }
+inline F select(M m, F yes, F no) { return {vbslq_f32(m.v, yes.v, no.v)}; }
 
 struct B {  // 16 bytes: 4 rows of 4 weights
   uint8x16_t v;

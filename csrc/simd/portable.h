@@ -85,6 +85,11 @@ inline F fma(F a, F b, F c) { return {a.v * b.v + c.v}; }  // two roundings wher
 inline F max(F a, F b) { return {a.v > b.v ? a.v : b.v}; }
 inline F min(F a, F b) { return {a.v < b.v ? a.v : b.v}; }
 inline F abs(F a) { return {(floats)((words)a.v & 0x7fffffffu)}; }
+inline F sqrt(F a) {
+  F out;
+  for (int i = 0; i < 8; ++i) out.v[i] = __builtin_sqrtf(a.v[i]);
+  return out;
+}
 inline float sum(F a) { return ((a.v[0] + a.v[4]) + (a.v[2] + a.v[6])) + ((a.v[1] + a.v[5]) + (a.v[3] + a.v[7])); }
 inline float max(F a) {
   float x = a.v[0];
@@ -110,6 +115,7 @@ struct I {  // 8 int32
     for (int i = 0; i < 8; ++i) out.v[i] = reinterpret_cast<const uint8_t*>(p)[i];
     return out;
   }
+  void store(int32_t* p) const { std::memcpy(p, &v, sizeof v); }
   void store_i8(void* p) const {
     for (int i = 0; i < 8; ++i) reinterpret_cast<int8_t*>(p)[i] = int8_t(v[i]);
   }
@@ -117,6 +123,8 @@ struct I {  // 8 int32
 inline I operator+(I a, I b) { return {a.v + b.v}; }
 inline I operator-(I a, I b) { return {a.v - b.v}; }
 inline I operator&(I a, I b) { return {a.v & b.v}; }
+inline I operator|(I a, I b) { return {a.v | b.v}; }
+inline I max(I a, I b) { return {a.v > b.v ? a.v : b.v}; }
 template <int N> I shift_left(I a) { return {(ints)((words)a.v << N)}; }
 template <int N> I shift_right(I a) { return {a.v >> N}; }
 inline F to_float(I a) { return {__builtin_convertvector(a.v, floats)}; }
@@ -132,6 +140,34 @@ inline int32_t sum(I a) {
 }
 inline F bits_to_float(I a) { return {(floats)a.v}; }
 inline I float_to_bits(F a) { return {(ints)a.v}; }
+inline I truncate(F a) { return {__builtin_convertvector(a.v, ints)}; }
+
+// Lane i of vector j becomes lane j of vector i.
+inline void transpose(F (&x)[8]) {
+  for (int i = 0; i < 8; ++i)
+    for (int j = 0; j < i; ++j) {
+      const float swapped = x[i].v[j];
+      x[i].v[j] = x[j].v[i];
+      x[j].v[i] = swapped;
+    }
+}
+
+// A choice for each lane. Comparisons with a NaN are false.
+struct M {
+  ints v;
+};
+inline M less(F a, F b) { return {a.v < b.v}; }
+inline M at_most(F a, F b) { return {a.v <= b.v}; }
+inline M equal(F a, F b) { return {a.v == b.v}; }
+inline M operator&(M a, M b) { return {a.v & b.v}; }
+inline M operator|(M a, M b) { return {a.v | b.v}; }
+inline M operator!(M a) { return {~a.v}; }
+inline bool any(M a) {
+  int32_t x = 0;
+  for (int i = 0; i < 8; ++i) x |= a.v[i];
+  return x != 0;
+}
+inline F select(M m, F yes, F no) { return {m.v ? yes.v : no.v}; }
 
 struct B {  // 32 bytes: 8 rows of 4 weights
   bytes v;

@@ -168,6 +168,14 @@ def attention(
 ) -> np.ndarray:
     """As `kernels/attention.py`, through a cache of `dtype`."""
 
+def encode(pool: Pool, codec: str, values: np.ndarray, importance: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    """A tensor in one of ggml's quantised types, with the bits of `quantise` of the codec in `kernels/quants`.
+
+    values:      float32 [rows, columns], columns a multiple of the codec's block
+    importance:  float32 [columns]: what the error of each column counts
+    Returns      uint8 [n_bytes], and whether they hold all values: none is infinite, NaN or too large for a scale.
+    """
+
 class Summary:
     """One row of logits, looked at once.
 

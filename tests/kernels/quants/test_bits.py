@@ -52,3 +52,9 @@ def test_a_factor_scales_its_share_of_the_elements() -> None:
     factors = np.array([[1, 10], [100, -1]], dtype=np.float32)
     _bits.scale_quants(out, np.array([[1, 2, 3, 4]] * 2, dtype=np.int8), factors)
     assert out.tolist() == [[1, 2, 30, 40], [100, 200, -3, -4]]
+
+
+@pytest.mark.parametrize(("bits", "width"), [(1, 32), (2, 32), (4, 16), (4, 32), (4, 64)])
+def test_what_is_packed_is_unpacked(bits: int, width: int) -> None:
+    quants = np.random.default_rng(bits).integers(0, 1 << bits, (5, 256), dtype=np.uint8)
+    assert np.array_equal(_bits.unpack(_bits.pack(quants, bits, width=width), bits, width=width), quants)

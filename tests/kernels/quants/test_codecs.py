@@ -18,6 +18,7 @@ import pytest
 from apr.kernels import quants
 from apr.kernels.quants import _block, q4_0
 from apr.kernels.quants._block import BlockCodec
+from apr.kernels.quants._ggml import GgmlCodec
 
 # F16 patterns that are put in each place where a scale may stand: zeros, subnormals, largest, infinities, NaN
 EDGE_SCALES = (0x0000, 0x8000, 0x0001, 0x83FF, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00)
@@ -214,16 +215,18 @@ def test_a_codec_encodes_what_it_decodes_or_says_that_it_does_not(codec: BlockCo
     raw = codec.encode(values)
     assert raw.dtype == np.uint8 and raw.shape == (codec.n_bytes(values.size),)
     decoded = codec.decode(raw, values.shape)
-    assert np.abs(decoded - values).max() <= np.abs(values).max() / 7  # the coarsest, apr_q4, has 15 steps
-    # nothing is lost the second time, but in apr_q4, whose scale F16 rounds
-    assert codec.name == "apr_q4" or same_floats(codec.decode(codec.encode(decoded), values.shape), decoded)
+    # in parts of the largest value; those of 4 bits have 15 steps
+    assert np.abs(decoded - values).max() <= np.abs(values).max() / {"q2_k": 3, "q3_k": 4}.get(codec.name, 7)
+    # nothing is lost the second time, but where F16 rounds the scale
+    if not isinstance(codec, GgmlCodec) and codec.name != "apr_q4":
+        assert same_floats(codec.decode(codec.encode(decoded), values.shape), decoded)
 
 
 @pytest.mark.usefixtures("small_threads")
 def test_threads_do_not_change_what_is_encoded(codec: BlockCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     if not codec.has_encoder:
         return
-    values = np.random.default_rng(3).standard_normal(3 * (1 << 10) + 32).astype(np.float32)
+    values = np.random.default_rng(3).standard_normal(3 * (1 << 10) + max(32, codec.block_size)).astype(np.float32)
     threaded = codec.encode(values)
     monkeypatch.setattr(_block, "MAX_THREADS", 1)
     assert np.array_equal(threaded, codec.encode(values))

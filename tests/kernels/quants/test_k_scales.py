@@ -22,3 +22,10 @@ def test_wide_scales_have_four_low_and_two_high_bits() -> None:
         for row in packed
     ]
     assert _k_scales.wide_scales(packed).tolist() == wanted
+
+
+def test_what_is_packed_is_unpacked() -> None:
+    numbers = np.random.default_rng(1).integers(0, 64, (100, 16), dtype=np.uint8)
+    packed = _k_scales.pack_scales_and_minima(numbers[:, :8], numbers[:, 8:])
+    assert np.array_equal(_k_scales.scales_and_minima(packed).reshape(-1, 16), numbers)
+    assert np.array_equal(_k_scales.wide_scales(_k_scales.pack_wide_scales(numbers)), numbers)

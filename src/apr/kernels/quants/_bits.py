@@ -67,3 +67,12 @@ def scale_quants(out: np.ndarray, quants: np.ndarray, factors: np.ndarray) -> No
     """
     np.copyto(out, quants)
     np.multiply(out, spread(factors, out), out=out)
+
+
+def pack(quants: np.ndarray, bits: int, *, width: int) -> np.ndarray:
+    """uint8 [n_blocks, n * bits // 8], the inverse of `unpack`: quants below 2**bits, uint8 [n_blocks, n]."""
+    lanes = quants.reshape(len(quants), -1, 8 // bits, width)
+    packed = lanes[:, :, 0].copy()
+    for lane in range(1, 8 // bits):
+        packed |= lanes[:, :, lane] << (bits * lane)
+    return packed.reshape(len(quants), -1)

@@ -32,6 +32,7 @@ class BlockCodec(ABC):
     block_bytes:  bytes of a block
     ggml_type:    the type's number in GGUF, None where GGUF has none
     apr_dtype:    the type's code in `.apr` version 2 as written today, None where it has none
+    uses_importance:  whether `encode` makes anything of an importance
     """
 
     name: ClassVar[str]
@@ -39,6 +40,7 @@ class BlockCodec(ABC):
     block_bytes: ClassVar[int]
     ggml_type: ClassVar[int | None] = None
     apr_dtype: ClassVar[int | None] = None
+    uses_importance: ClassVar[bool] = False
 
     @property
     def has_encoder(self) -> bool:
@@ -73,12 +75,15 @@ class BlockCodec(ABC):
     def decode_blocks(self, blocks: np.ndarray, out: np.ndarray) -> None:
         """Fill `out`, float32 [n_blocks, block_size], C-contiguous, from `blocks`, uint8 [n_blocks, block_bytes]."""
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
-        """uint8 [n_bytes] from float32 values of any shape.
+    def encode(self, values: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
+        """uint8 [n_bytes] from float32 values [..., columns].
+
+        importance:  float32 [columns]: what the error of each column counts; ignored unless `uses_importance`
 
         Raises  NotImplementedError for codecs that only decode (`has_encoder` tells); ValueError if the values do not
                 fill whole blocks, or are such that the codec cannot hold them.
         """
+        del importance
         flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1, self.block_size)
         out = np.empty((flat.shape[0], self.block_bytes), dtype=np.uint8)
         in_chunks(self.encode_blocks, flat, out, block_size=self.block_size)

@@ -36,3 +36,17 @@ def wide_scales(packed: np.ndarray) -> np.ndarray:
     for pair in range(4):
         out[:, pair] |= ((words[:, 2] >> (2 * pair)) & LOW_2) << 4
     return out.view(np.uint8)
+
+
+def pack_scales_and_minima(scales: np.ndarray, minima: np.ndarray) -> np.ndarray:
+    """uint8 [n_blocks, 12] from uint8 [n_blocks, 8] each: what `scales_and_minima` unpacks."""
+    first = [numbers[:, :4] | (numbers[:, 4:] >> 4) << 6 for numbers in (scales, minima)]
+    return np.concatenate([*first, (scales[:, 4:] & 0x0F) | minima[:, 4:] << 4], axis=1)
+
+
+def pack_wide_scales(scales: np.ndarray) -> np.ndarray:
+    """uint8 [n_blocks, 12] from uint8 [n_blocks, 16]: what `wide_scales` unpacks."""
+    low = (scales[:, :8] & 0x0F) | scales[:, 8:] << 4
+    high = (scales >> 4).reshape(-1, 4, 4)
+    top = high[:, 0] | high[:, 1] << 2 | high[:, 2] << 4 | high[:, 3] << 6
+    return np.concatenate([low, top], axis=1)

@@ -40,11 +40,12 @@ class Codec(BlockCodec):
         usable = np.isfinite(scales) & (np.abs(scales) >= SMALLEST_NORMAL)
         scale_quants(out, centre(quants, 8), np.where(usable, scales, np.float32(0)))
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
+    def encode(self, values: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         """uint8 [n_bytes] from float32 values of any shape; what fills up the last block is zero bits.
 
         Raises  ValueError if a value is NaN or infinite, or so large that its block's scale is beyond F16.
         """
+        del importance
         flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
         missing = -flat.size % self.block_size
         raw = super().encode(np.concatenate([flat, np.zeros(missing, dtype=np.float32)]))

@@ -41,8 +41,9 @@ class Codec(BlockCodec):
         """Fill `out`, float32 [n, 1], with the quants: the scale stands before them all, and `decode` applies it."""
         np.copyto(out, blocks.view(np.int8))
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
+    def encode(self, values: np.ndarray, importance: np.ndarray | None = None) -> np.ndarray:
         """uint8 [n_bytes] from float32 values of any shape. Raises ValueError if one is NaN or infinite."""
+        del importance
         flat = np.ascontiguousarray(values, dtype=np.float32).reshape(-1, 1)
         # not abs(flat).max(), which would make a copy of the tensor
         largest = np.maximum(flat.max(initial=0), -flat.min(initial=0))

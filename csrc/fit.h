@@ -1,0 +1,277 @@
+// Scales and quants of groups of elements, by the searches of ggml-quants.c, bit for bit; a lane is a group of its own.
+// NumPy: kernels/quants/_fit.py, which says more of each. Every sum is made in the order of the elements; nothing is
+// fused, so all instruction sets give the same bits. Quants are floats here: whole numbers.
+#pragma once
+
+#include "simd/simd.h"
+
+namespace apr::APR_ISA {
+
+// GROUP_MAX_EPS: a group of nothing larger counts as zero
+inline F smallest() { return F::set(1e-15f); }
+
+// In a sum with 1.5 * 2^23 the lowest bit is worth 1.
+inline F rounding() { return F::set(12582912.0f); }
+
+// To the nearest, ties to even; up to 2^22.
+inline F rounded(F x) { return (x + rounding()) - rounding(); }
+
+// The same, and beyond what ggml-quants.c, nearest_int makes of it.
+inline F nearest_int(F x) {
+  return to_float((float_to_bits(x + rounding()) & I::set(0x007fffff)) - I::set(0x00400000));
+}
+
+inline F clamp(F x, float low, float high) { return min(max(x, F::set(low)), F::set(high)); }
+
+// A quant as a byte keeps it: modulo 256.
+inline F as_byte(F q) { return to_float(to_int(q) & I::set(0xff)); }
+
+// The first element of the largest magnitude, 0 for a group of zeros.
+template <int size> inline F largest_magnitude(const F* x, F& magnitude) {
+  F largest = F::zero();
+  magnitude = F::zero();
+  for (int i = 0; i < size; ++i) {
+    const F a = abs(x[i]);
+    const M above = less(magnitude, a);
+    magnitude = select(above, a, magnitude);
+    largest = select(above, x[i], largest);
+  }
+  return largest;
+}
+
+// Least and most; of zeros of both signs, the first.
+template <int size> inline void extremes(const F* x, F& low, F& high) {
+  low = high = x[0];
+  for (int i = 1; i < size; ++i) {
+    low = select(less(x[i], low), x[i], low);
+    high = select(less(high, x[i]), x[i], high);
+  }
+}
+
+// make_qx_quants: x ~ scale * (q - bound), the best of 19 scales; q is 0 .. 2 * bound - 1.
+template <int size, int bound> inline F fit_signed(const F* x, const F* weights, F* q) {
+  F magnitude;
+  const F largest = largest_magnitude<size>(x, magnitude);
+  F weighted[size];
+  for (int i = 0; i < size; ++i) weighted[i] = weights[i] * x[i];
+  const auto quant = [x](F inverse, int i) { return clamp(rounded(inverse * x[i]), -bound, bound - 1); };
+  F sum_xq, sum_qq;
+  const auto attempt = [&](F inverse) {
+    sum_xq = sum_qq = F::zero();
+    for (int i = 0; i < size; ++i) {
+      const F l = quant(inverse, i);
+      sum_xq = sum_xq + weighted[i] * l;
+      sum_qq = sum_qq + weights[i] * l * l;
+    }
+  };
+  F inverse = F::set(-bound) / largest;
+  attempt(inverse);
+  F scale = select(equal(sum_qq, F::zero()), F::zero(), sum_xq / sum_qq);
+  F best = scale * sum_xq;
+  for (int step = -9; step <= 9; ++step) {
+    if (step == 0) continue;
+    const F tried = F::set(-(bound + 0.1f * float(step))) / largest;
+    attempt(tried);
+    const M better = less(F::zero(), sum_qq) & less(best * sum_qq, sum_xq * sum_xq);
+    scale = select(better, sum_xq / sum_qq, scale);
+    best = select(better, scale * sum_xq, best);
+    inverse = select(better, tried, inverse);
+  }
+  const M is_zero = less(magnitude, smallest());
+  for (int i = 0; i < size; ++i) q[i] = select(is_zero, F::zero(), quant(inverse, i) + F::set(bound));
+  return select(is_zero, F::zero(), scale);
+}
+
+// make_q3_quants: the same with weights x * x, but each quant in its turn takes its best value beside the others.
+template <int size, int bound> inline F fit_signed_by_turns(const F* x, F* q) {
+  F magnitude;
+  const F inverse = F::set(-bound) / largest_magnitude<size>(x, magnitude);
+  F weights[size], weighted[size];
+  F sum_xq = F::zero(), sum_qq = F::zero();
+  for (int i = 0; i < size; ++i) {
+    weights[i] = x[i] * x[i];
+    weighted[i] = weights[i] * x[i];
+    q[i] = clamp(rounded(inverse * x[i]), -bound, bound - 1);
+    sum_xq = sum_xq + weighted[i] * q[i];
+    sum_qq = sum_qq + weights[i] * q[i] * q[i];
+  }
+  const M is_zero = less(magnitude, smallest());
+  for (int turn = 0; turn < 5; ++turn) {
+    M changed = less(F::zero(), F::zero());
+    for (int i = 0; i < size; ++i) {
+      const F old = q[i];
+      F xq = sum_xq - weighted[i] * old;
+      F qq = sum_qq - weights[i] * old * old;
+      const F l = clamp(nearest_int(x[i] * qq / xq), -bound, bound - 1);
+      const M is_other = less(F::zero(), xq) & !equal(l, old) & !is_zero;
+      xq = xq + weighted[i] * l;
+      qq = qq + weights[i] * l * l;
+      const M better = is_other & less(F::zero(), qq) & less(sum_xq * sum_xq * qq, xq * xq * sum_qq);
+      q[i] = select(better, l, old);
+      sum_xq = select(better, xq, sum_xq);
+      sum_qq = select(better, qq, sum_qq);
+      changed = changed | better;
+    }
+    if (!any(changed)) break;
+  }
+  for (int i = 0; i < size; ++i) q[i] = select(is_zero, F::zero(), q[i] + F::set(bound));
+  return select(is_zero | !less(F::zero(), sum_qq), F::zero(), sum_xq / sum_qq);
+}
+
+// A search for a scale and a minimum is a struct that says what is tried: scales (high - low) / (top + first + step * i),
+// i = 0 .. n_steps. is_absolute: the error is that of magnitudes, not of squares. is_guarded: make_qkx3_quants, else
+// make_qkx2_quants.
+struct Weighted {
+  static constexpr float first = -0.9f, step = 0.05f;
+  static constexpr int n_steps = 36;
+  static constexpr bool is_absolute = false, is_guarded = true;
+};
+
+// The quants 0 .. top of x for a scale's inverse and a least value.
+template <int size, int top> struct Quantizer {
+  const F* x;
+  F least, most;  // of x
+
+  // Whether no quant is beyond what `rounded` rounds: x is between its extremes, and rounding keeps the order.
+  bool is_small(F inverse, F low) const {
+    const F limit = F::set(4194304.0f);
+    return !any(!(at_most(abs(inverse * (least - low)), limit) & at_most(abs(inverse * (most - low)), limit)));
+  }
+  F small(F inverse, F low, int i) const { return clamp(rounded(inverse * (x[i] - low)), 0, top); }
+  F wrapped(F inverse, F low, int i) const { return clamp(nearest_int(inverse * (x[i] - low)), 0, top); }
+  F guarded(F inverse, F low, int i) const {
+    const F steps = inverse * (x[i] - low);
+    const F bounded = select(less(steps, F::set(top)), steps, F::set(top));
+    return select(less(F::zero(), steps), rounded(bounded), F::zero());
+  }
+  template <bool is_guarded> void all(F inverse, F low, F* q) const {
+    if (is_small(inverse, low)) {
+      for (int i = 0; i < size; ++i) q[i] = small(inverse, low, i);
+    } else {
+      for (int i = 0; i < size; ++i) q[i] = is_guarded ? guarded(inverse, low, i) : wrapped(inverse, low, i);
+    }
+  }
+};
+
+template <int size, bool is_absolute>
+inline F centred_error(const F* x, const F* weights, const F* q, F scale, F low) {
+  F error = F::zero();
+  for (int i = 0; i < size; ++i) {
+    const F off = scale * q[i] + low - x[i];
+    error = error + weights[i] * (is_absolute ? abs(off) : off * off);
+  }
+  return error;
+}
+
+// make_qkx2_quants and make_qkx3_quants: x ~ scale * q + low, low <= 0, q is 0 .. top.
+template <class Search, int size, int top>
+inline F fit_with_minimum(const F* x, const F* weights, F* q, F& low) {
+  Quantizer<size, top> quantizer{x, {}, {}};
+  extremes<size>(x, quantizer.least, quantizer.most);
+  F sum_w = weights[0], sum_x = weights[0] * x[0];
+  for (int i = 1; i < size; ++i) {
+    sum_w = sum_w + weights[i];
+    sum_x = sum_x + weights[i] * x[i];
+  }
+  const F high = quantizer.most, zero = F::zero();
+  const F first_low = select(less(zero, quantizer.least), zero, quantizer.least);
+  const M is_flat = at_most(high, first_low);
+  low = first_low;
+  // a flat group's quants are set in the end; until then they must not keep the others from the fast way
+  const auto inverse_of = [&](float range) { return select(is_flat, zero, F::set(range) / (high - low)); };
+
+  F inverse = inverse_of(top), inverse_low = low;  // of the best quants
+  M is_first = at_most(zero, zero);
+  quantizer.template all<false>(inverse, low, q);
+  F scale = F::set(1.0f) / inverse;
+  F best = centred_error<size, Search::is_absolute>(x, weights, q, scale, low);
+  for (int step = 0; step <= Search::n_steps; ++step) {
+    const F tried = inverse_of(Search::first + Search::step * float(step) + float(top));
+    quantizer.template all<Search::is_guarded>(tried, low, q);
+    F sum_q = zero, sum_qq = zero, sum_xq = zero;
+    for (int i = 0; i < size; ++i) {
+      const F wq = weights[i] * q[i];
+      sum_q = sum_q + wq;
+      sum_qq = sum_qq + wq * q[i];
+      sum_xq = sum_xq + wq * x[i];
+    }
+    const F determinant = sum_w * sum_qq - sum_q * sum_q;
+    F its_scale = (sum_w * sum_xq - sum_x * sum_q) / determinant;
+    F its_low = (sum_qq * sum_x - sum_q * sum_xq) / determinant;
+    const M is_above = less(zero, its_low);
+    its_low = select(is_above, zero, its_low);
+    its_scale = select(is_above, sum_xq / sum_qq, its_scale);
+    const F error = centred_error<size, Search::is_absolute>(x, weights, q, its_scale, its_low);
+    const M better = less(zero, determinant) & less(error, best) & !is_flat;
+    best = select(better, error, best);
+    scale = select(better, its_scale, scale);
+    inverse = select(better, tried, inverse);
+    inverse_low = select(better, low, inverse_low);
+    is_first = is_first & !better;
+    low = select(better, its_low, low);
+  }
+  for (int i = 0; i < size; ++i) {
+    F l = quantizer.wrapped(inverse, inverse_low, i);
+    if (Search::is_guarded) l = select(is_first, l, quantizer.guarded(inverse, inverse_low, i));
+    q[i] = select(is_flat, zero, l);
+  }
+  return select(is_flat, zero, scale);
+}
+
+template <int size> inline F scaled_error(const F* x, const F* weights, const F* q, F scale) {
+  F error = F::zero();
+  for (int i = 0; i < size; ++i) {
+    const F off = x[i] - scale * q[i];
+    error = error + weights[i] * off * off;
+  }
+  return error;
+}
+
+// make_qp_quants: x ~ scale * q with q a byte of 0 .. top, for scales and minima.
+template <int size, int top> inline F fit_positive(const F* x, const F* weights, F* q) {
+  const F zero = F::zero(), one = F::set(1.0f), most = F::set(top);
+  F high = zero;
+  for (int i = 0; i < size; ++i) high = select(less(high, x[i]), x[i], high);
+  const M is_zero = less(high, smallest());
+  F inverse = most / high;
+  for (int i = 0; i < size; ++i) q[i] = as_byte(nearest_int(inverse * x[i]));
+  F best = scaled_error<size>(x, weights, q, one / inverse);
+  for (int step = -4; step <= 4; ++step) {
+    if (step == 0) continue;
+    const F tried = F::set(0.1f * float(step) + float(top)) / high;
+    for (int i = 0; i < size; ++i) q[i] = min(nearest_int(tried * x[i]), most);
+    const F error = scaled_error<size>(x, weights, q, one / tried);
+    const M better = less(error, best);
+    best = select(better, error, best);
+    inverse = select(better, tried, inverse);
+  }
+  F sum_xq = zero, sum_qq = zero;
+  for (int i = 0; i < size; ++i) {
+    const F l = min(nearest_int(inverse * x[i]), most);
+    sum_xq = sum_xq + weights[i] * x[i] * l;
+    sum_qq = sum_qq + weights[i] * l * l;
+    q[i] = as_byte(l);
+  }
+  for (int turn = 0; turn < 5; ++turn) {
+    M changed = less(zero, zero);
+    for (int i = 0; i < size; ++i) {
+      const F old = q[i], w = weights[i];
+      F xq = sum_xq - w * x[i] * old;
+      F qq = sum_qq - w * old * old;
+      const F l = min(nearest_int(x[i] * qq / xq), most);
+      const M is_other = less(zero, xq) & less(zero, qq) & !equal(l, old) & !is_zero;
+      xq = xq + w * x[i] * l;
+      qq = qq + w * l * l;
+      const M better = is_other & less(sum_xq * sum_xq * qq, xq * xq * sum_qq);
+      q[i] = select(better, as_byte(l), old);
+      sum_xq = select(better, xq, sum_xq);
+      sum_qq = select(better, qq, sum_qq);
+      changed = changed | better;
+    }
+    if (!any(changed)) break;
+  }
+  for (int i = 0; i < size; ++i) q[i] = select(is_zero, zero, q[i]);
+  return select(is_zero | !less(zero, sum_qq), zero, sum_xq / sum_qq);
+}
+
+}  // namespace apr::APR_ISA
