@@ -1,25 +1,26 @@
 """What becomes of each tensor on its way into another format: its new name, its encoding, and its bytes.
 
 A tensor is kept (the same bytes, up to the order of rows), recoded (another exact form of the same values: a norm as F32, with or without its
-offset), or dequantised, which happens only on request.
+offset), or dequantised or quantised, which happen only on request.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from apr.convert._quantise import Recipe
 from apr.errors import ConversionError, UnsupportedError
 from apr.formats._ggml_types import NUMBERS as GGML_NUMBERS
 from apr.formats.safetensors import BITS
 from apr.kernels import quants
 from apr.models._checkpoint import GLOBAL_NAMES, ROPE_FACTOR_TENSORS, Checkpoint, interleaved_rows
 
-Treatment = Literal["kept", "recoded", "dequantized"]
+Treatment = Literal["kept", "recoded", "dequantized", "quantized"]
 Dequantize = Literal["f32", "f16", "bf16"]
 
 APR_CODECS = ("f32", "f16", "bf16", "q4_k", "q6_k")  # what every reader of `.apr` decodes
@@ -50,7 +51,9 @@ class Item:
         return n_bytes(self.codec, self.shape)
 
 
-def plan_items(checkpoint: Checkpoint, target_format: str, *, dequantize: str | None) -> tuple[Item, ...]:
+def plan_items(
+    checkpoint: Checkpoint, target_format: str, *, dequantize: str | None, recipe: Recipe | None = None
+) -> tuple[Item, ...]:
     """Every tensor that the target gets, in the order of the forward pass.
 
     Raises ConversionError for tensors that the target cannot hold (unless `dequantize` says as what), or that the architecture has no place for;
@@ -61,8 +64,10 @@ def plan_items(checkpoint: Checkpoint, target_format: str, *, dequantize: str | 
     sources = {name: name for name in checkpoint.expected}
     if target_format == "apr":
         sources.setdefault(_HEAD, _EMBEDDING)  # readers of `.apr` want a head even where it is tied
+    chosen = {} if recipe is None else _chosen(checkpoint, sources, target_format, recipe)
     items = tuple(
-        _item(checkpoint, name, source, target_format, dequantize or "f32") for name, source in sources.items()
+        _item(checkpoint, name, source, target_format, dequantize or "f32", chosen.get(name))
+        for name, source in sources.items()
     )
     _refuse_undecodable(checkpoint, items)
     if dequantize is None:
@@ -118,9 +123,18 @@ def encoded(checkpoint: Checkpoint, item: Item, target_format: str) -> np.ndarra
         raw = checkpoint.raw(item.source_name)
     else:
         raw = encode_values(item, _in_convention(checkpoint, item, target_format))
-    if target_format != "gguf":
-        return raw
-    order = gguf_rows(checkpoint, item.name, item.shape)
+    return in_order(checkpoint, item, raw, target_format)
+
+
+def quantised(checkpoint: Checkpoint, item: Item, target_format: str, recipe: Recipe) -> np.ndarray:
+    """uint8 [n_bytes]: an item's values in blocks, rows in canonical order. Raises as `encoded`."""
+    values = _in_convention(checkpoint, item, target_format)
+    return recipe.encode(item.name, gguf_name(checkpoint, item.name), values, item.codec)
+
+
+def in_order(checkpoint: Checkpoint, item: Item, raw: np.ndarray, target_format: str) -> np.ndarray:
+    """An item's data with its rows in the order of the target."""
+    order = gguf_rows(checkpoint, item.name, item.shape) if target_format == "gguf" else None
     return raw if order is None else raw.reshape(item.shape[0], -1)[order].reshape(-1)
 
 
@@ -166,13 +180,25 @@ def is_shifted(checkpoint: Checkpoint, name: str, target_format: str) -> bool:
     return norm_shift(checkpoint, name) != 0.0 and (checkpoint.convention == "gguf") != (target_format == "gguf")
 
 
-def _item(checkpoint: Checkpoint, name: str, source: str, target_format: str, dequantize: str) -> Item:
+def _chosen(checkpoint: Checkpoint, sources: Mapping[str, str], target_format: str, recipe: Recipe) -> dict[str, str]:
+    """What each tensor is quantised to, by canonical name. Where a format has no such blocks, F16."""
+    shapes = {name: checkpoint.tensors[source].info.shape for name, source in sources.items()}
+    names = {gguf_name(checkpoint, name): name for name in shapes}
+    found = recipe.codecs({gguf: shapes[name] for gguf, name in names.items()}, recipe.shape(checkpoint.config))
+    return {names[gguf]: codec if holds(target_format, codec) else "f16" for gguf, codec in found.items()}
+
+
+def _item(
+    checkpoint: Checkpoint, name: str, source: str, target_format: str, dequantize: str, chosen: str | None
+) -> Item:
     info = checkpoint.tensors[source].info
     target_name = gguf_name(checkpoint, name) if target_format == "gguf" else name
     is_small = name.endswith(("norm.weight", ".bias"))  # readers of GGUF and `.apr` take these for F32
     moves = is_shifted(checkpoint, name, target_format)
     codec, treatment = info.codec, "kept"
-    if moves or (is_small and target_format != "safetensors" and info.codec != "f32"):
+    if chosen is not None:
+        codec, treatment = chosen, "kept" if chosen == info.codec else "quantized"
+    elif moves or (is_small and target_format != "safetensors" and info.codec != "f32"):
         # F32 holds what F16 and BF16 hold
         codec, treatment = "f32", "recoded" if info.codec in DEQUANTIZED else "dequantized"
     elif not holds(target_format, info.codec):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from apr.convert import _carried, _items, _readback, _to_apr, _to_gguf, _to_safetensors
+from apr.convert._quantise import Recipe, digest
 from apr.convert._target import Target
-from apr.errors import ConversionError
+from apr.convert._to_gguf import QUANTIZATION_VERSION
+from apr.errors import ConversionError, UnsupportedError, UsageError
 from apr.formats import _apr_metadata, apr, open_model
 from apr.formats._base import ModelFile, Outgoing
-from apr.formats.gguf import GgufFile
+from apr.formats.gguf import GgufFile, Typed
+from apr.kernels import quants
 from apr.models._checkpoint import Checkpoint
 
 Progress = Callable[[int], None]
@@ -41,10 +44,14 @@ class Job(Protocol):
 
 
 class Copy:
-    """A copy within one format: metadata, tensors and side files as they are."""
+    """A copy within one format: metadata, tensors and side files as they are.
 
-    def __init__(self, file: ModelFile, target: Target) -> None:
+    extra:  metadata that come in besides
+    """
+
+    def __init__(self, file: ModelFile, target: Target, *, extra: Mapping[str, Any] | None = None) -> None:
         self.file = file
+        self.extra = dict(extra or {})
         # the order of the data, so that the copy of a file is that file
         infos = sorted(file.tensors.values(), key=lambda info: (str(info.path), info.offset))
         if isinstance(file, GgufFile):
@@ -69,33 +76,93 @@ class Copy:
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare the copy with its source."""
         checked = _readback.check_copy(self.file, path, progress=progress)
-        with open_model(path) as written:
-            wanted = {key: getattr(value, "value", value) for key, value in self._metadata().items()}
-            if dict(written.metadata) != wanted or getattr(written, "value_types", {}) != getattr(
-                self.file, "value_types", {}
-            ):
-                raise ConversionError("the metadata reads back differently")
+        self.check_metadata(path)
         types = ", types included" if isinstance(self.file, GgufFile) else ""
         return [*checked, f"the metadata is the same{types}"]
 
+    def check_metadata(self, path: Path) -> None:
+        """Raise ConversionError unless they read back as they are, with their types."""
+        wanted = self._metadata()
+        with open_model(path) as written:
+            if dict(written.metadata) != {key: getattr(value, "value", value) for key, value in wanted.items()}:
+                raise ConversionError("the metadata reads back differently")
+            types: Mapping[str, str] = getattr(written, "value_types", {})
+            if any(types[key] != value.kind for key, value in wanted.items() if isinstance(value, Typed)):
+                raise ConversionError("the metadata reads back with other types")
+
     def _metadata(self) -> dict[str, Any]:
         if isinstance(self.file, GgufFile):
-            return dict(self.file.typed_metadata)
+            return {**self.file.typed_metadata, **self.extra}
         if isinstance(self.file, apr.AprFile):
             # other spellings of a dimension are renamed and empty ones dropped: readers lose all metadata over them
             dimensions = {names[0] for names in _apr_metadata.SPELLINGS}
             renamed = self.file.canonical_metadata
-            return {key: value for key, value in renamed.items() if value is not None or key not in dimensions}
-        return dict(self.file.metadata)
+            kept = {key: value for key, value in renamed.items() if value is not None or key not in dimensions}
+            return kept | self.extra
+        return {**self.file.metadata, **self.extra}
+
+
+class Requantised(Copy):
+    """A GGUF file with its matrices in other blocks: metadata, names and order as they are. Its architecture need not be one of ours."""
+
+    def __init__(self, file: GgufFile, target: Target, *, recipe: Recipe, provenance: Mapping[str, Any]) -> None:
+        added = {"general.file_type": recipe.mixture.file_type, "general.quantization_version": QUANTIZATION_VERSION}
+        typed = {key: Typed("uint32", value) for key, value in added.items()}
+        super().__init__(file, target, extra={**typed, **provenance})
+        self.recipe = recipe
+        self.digests: dict[str, str] = {}
+        shapes = {info.name: info.shape for info in file.tensors.values()}
+        self.codecs = recipe.codecs(shapes, recipe.shape_of_gguf(file))
+        self.specs = tuple((name, self.codecs.get(name, codec), shape) for name, codec, shape in self.specs)
+        changed = [name for name, codec, _ in self.specs if codec != file.tensors[name].codec]
+        if undecoded := sorted({file.tensors[name].codec for name in changed} - set(quants.names())):
+            raise UnsupportedError(
+                f"{file.path}: tensors of type {', '.join(undecoded)}, which are not decoded here", known=quants.names()
+            )
+        self.counts = Counter(kept=len(self.specs) - len(changed), quantized=len(changed))
+        self.n_bytes = sum(_items.n_bytes(codec, shape) for _, codec, shape in self.specs)
+
+    def outgoing(self, progress: Progress) -> Outgoing:
+        """The source, its matrices quantised."""
+
+        def data(name: str) -> np.ndarray:
+            info = self.file.tensors[name]
+            raw = self.file.raw(name)
+            codec = self.codecs.get(name, info.codec)
+            if codec != info.codec:
+                raw = self.recipe.encode(name, name, self.file.array(name), codec)
+                self.digests[name] = digest(raw)
+                self.file.release(name, 0, info.n_bytes)
+            progress(raw.size)
+            return raw
+
+        return Outgoing(self._metadata(), self.specs, data)
+
+    def check(self, path: Path, progress: Progress) -> list[str]:
+        """Compare what was written with the source, and with what was made of it."""
+        checked = _readback.check_requantised(self.file, path, self.specs, digests=self.digests, progress=progress)
+        self.check_metadata(path)
+        return [*checked, "the metadata is the same, types included, but for what says how the file was made"]
 
 
 class Transcoding:
     """A conversion into another format."""
 
-    def __init__(self, file: ModelFile, target: Target, *, dequantize: str | None) -> None:
+    def __init__(
+        self,
+        file: ModelFile,
+        target: Target,
+        *,
+        dequantize: str | None,
+        recipe: Recipe | None,
+        provenance: Mapping[str, Any],
+    ) -> None:
         self.checkpoint = Checkpoint(file)
         self.target = target
-        self.items = _items.plan_items(self.checkpoint, target.format, dequantize=dequantize)
+        self.recipe = recipe
+        self.provenance = provenance
+        self.digests: dict[str, str] = {}
+        self.items = _items.plan_items(self.checkpoint, target.format, dequantize=dequantize, recipe=recipe)
         self.spec = _readback.read_spec(self.checkpoint)
         self.carried = _carried.read(self.checkpoint, self.spec)
         self.counts: Counter[str] = Counter(item.treatment for item in self.items)
@@ -115,22 +182,33 @@ class Transcoding:
         def data(name: str) -> np.ndarray:
             if name in self.rope:
                 return self.rope[name].astype("<f4").view(np.uint8)
-            encoded = _items.encoded(self.checkpoint, by_name[name], self.target.format)
+            item = by_name[name]
+            if item.treatment == "quantized" and self.recipe is not None:
+                raw = _items.quantised(self.checkpoint, item, self.target.format, self.recipe)
+                self.digests[item.name] = digest(raw)
+                encoded = _items.in_order(self.checkpoint, item, raw, self.target.format)
+            else:
+                encoded = _items.encoded(self.checkpoint, item, self.target.format)
             progress(encoded.size)
             return encoded
 
         if self.target.format == "gguf":
             keys, notes = _to_gguf.metadata(config, spec, carried, items)
             self.notes += notes
-            return Outgoing(keys, self.specs, data)
+            if self.recipe is not None:
+                keys["general.file_type"] = self.recipe.mixture.file_type
+            return Outgoing({**keys, **self.provenance}, self.specs, data)
         if self.target.format == "apr":
-            return Outgoing(_to_apr.metadata(self.checkpoint, spec, carried, items), self.specs, data)
+            keys = _to_apr.metadata(self.checkpoint, spec, carried, items)
+            return Outgoing({**keys, **self.provenance}, self.specs, data)
         documents = _to_safetensors.documents(config, spec, carried, items)
         return Outgoing(_to_safetensors.metadata(carried), self.specs, data, documents)
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare what was written with the source, tensor by tensor."""
-        checked, notes = _readback.check(self.checkpoint, self.spec, path, self.items, progress=progress)
+        checked, notes = _readback.check(
+            self.checkpoint, self.spec, path, self.items, digests=self.digests, progress=progress
+        )
         self.notes += notes
         return checked
 
@@ -153,14 +231,22 @@ class Transcoding:
             yield f"{len(recoded) - len(moved)} norm and bias tensors were widened to f32, which holds their values exactly"
 
 
-def job_for(file: ModelFile, target: Target, *, dequantize: str | None) -> Job:
+def job_for(
+    file: ModelFile, target: Target, *, dequantize: str | None, recipe: Recipe | None = None, source_sha256: str = ""
+) -> Job:
     """The conversion of an opened file into a target.
 
-    Raises ConversionError (tensors that the target cannot hold), UnsupportedError, MissingTensor, ShapeMismatch, TokenizerError.
+    Raises ConversionError (tensors that the target cannot hold), UnsupportedError, MissingTensor, ShapeMismatch, TokenizerError;
+    UsageError for a target that holds no blocks.
     """
-    if file.format == target.format:
+    if recipe is None and file.format == target.format:
         return Copy(file, target)
-    return Transcoding(file, target, dequantize=dequantize)
+    if recipe is not None and target.format == "safetensors":
+        raise UsageError("safetensors holds no quantised blocks; write .gguf or .apr")
+    provenance = recipe.provenance(source_sha256=source_sha256) if recipe is not None else {}
+    if recipe is not None and isinstance(file, GgufFile) and target.format == "gguf":
+        return Requantised(file, target, recipe=recipe, provenance=provenance)
+    return Transcoding(file, target, dequantize=dequantize, recipe=recipe, provenance=provenance)
 
 
 def _counted(raw: Callable[[str], np.ndarray], file: ModelFile, progress: Progress) -> Callable[[str], np.ndarray]:

@@ -35,7 +35,7 @@ MIXTURES = {
         ("q8_0", "q8_0", 7), ("q6_k", "q6_k", 18), ("q5_k_m", "q5_k", 17), ("q5_k_s", "q5_k", 16), ("q5_1", "q5_1", 9),
         ("q5_0", "q5_0", 8), ("q4_k_m", "q4_k", 15), ("q4_k_s", "q4_k", 14), ("q4_1", "q4_1", 3), ("q4_0", "q4_0", 2),
         ("q3_k_l", "q3_k", 13), ("q3_k_m", "q3_k", 12), ("q3_k_s", "q3_k", 11), ("q2_k", "q2_k", 10), ("q2_k_s", "q2_k", 21),
-        ("bf16", "bf16", 32), ("f16", "f16", 1),
+        ("bf16", "bf16", 32), ("f16", "f16", 1), ("f32", "f32", 0),
     )
 }  # fmt: skip
 _FALLBACKS = {"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
@@ -84,7 +84,7 @@ def codecs(mixture: Mixture, tensors: Mapping[str, Sequence[int]], model: Shape)
     for name, shape in tensors.items():
         if is_quantised(name, shape):
             codec = mixture.base
-            if codec not in ("f16", "bf16"):
+            if quants.codec(codec).block_size > 1:
                 codec = _fitting(_wanted(mixture, name, shape, model, is_tied=is_tied, layers=layers), shape)
             chosen[name] = codec
     return chosen

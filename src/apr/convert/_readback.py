@@ -6,7 +6,7 @@ The comparison goes through the reader and the canonical names of both files, no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from apr.convert import _config_check
 from apr.convert._items import Item, encode_values, is_rope_tensor
+from apr.convert._quantise import digest
 from apr.errors import ConversionError
 from apr.formats import open_model
 from apr.formats._base import ModelFile
@@ -40,7 +41,13 @@ _SAMPLES = (
 
 
 def check(
-    source: Checkpoint, spec: TokenizerSpec, path: Path, items: Sequence[Item], *, progress: Progress
+    source: Checkpoint,
+    spec: TokenizerSpec,
+    path: Path,
+    items: Sequence[Item],
+    *,
+    digests: Mapping[str, str],
+    progress: Progress,
 ) -> tuple[list[str], list[str]]:
     """What was compared, one sentence each, and notes.
 
@@ -55,7 +62,7 @@ def check(
                 f"the {file.format} file cannot say what the source's configuration says: {'; '.join(wrong)}"
             )
         checked.append("the configuration reads back to the same model")
-        checked += check_tensors(source, written, items, progress=progress)
+        checked += check_tensors(source, written, items, digests=digests, progress=progress)
         sentences, notes = check_tokenizer(spec, read_spec(written))
         return checked + sentences, [*_config_check.notes(source.config, written.config), *notes]
 
@@ -66,8 +73,18 @@ def read_spec(checkpoint: Checkpoint) -> TokenizerSpec:
     return spec_of(file.format, file.metadata, file.documents, vocab_size=checkpoint.config.vocab_size)
 
 
-def check_tensors(source: Checkpoint, written: Checkpoint, items: Sequence[Item], *, progress: Progress) -> list[str]:
-    """Compare every tensor with the source's; raise ConversionError naming the first that differs, and where."""
+def check_tensors(
+    source: Checkpoint,
+    written: Checkpoint,
+    items: Sequence[Item],
+    *,
+    digests: Mapping[str, str],
+    progress: Progress,
+) -> list[str]:
+    """Compare every tensor with the source's; raise ConversionError naming the first that differs, and where.
+
+    digests:  of the tensors that were quantised, by canonical name: these are compared with what was made, not made again
+    """
     if odd := set(written.tensors) ^ {item.name for item in items} or {
         n for n in written.extra if not is_rope_tensor(n)
     }:
@@ -80,7 +97,7 @@ def check_tensors(source: Checkpoint, written: Checkpoint, items: Sequence[Item]
             raise ConversionError(
                 f"tensor {item.name!r} reads back as {info.codec} {list(info.shape)}, expected {item.codec} {list(item.shape)}"
             )
-        _compare(source, written, item)
+        _compare(source, written, item, digests)
         progress(item.n_bytes)
     counts: Counter[str] = Counter(item.treatment for item in items)
     codecs = sorted({item.codec for item in items if item.treatment == "dequantized"} - {"f32"})
@@ -88,6 +105,7 @@ def check_tensors(source: Checkpoint, written: Checkpoint, items: Sequence[Item]
     sentences = {
         "kept": f"{counts['kept']} tensors are the source's byte for byte, rows in canonical order",
         "recoded": f"{counts['recoded']} tensors hold the source's values exactly in another form",
+        "quantized": f"{counts['quantized']} tensors hold the blocks that were made of the source's values",
         "dequantized": f"{counts['dequantized']} tensors hold the source's values, decoded{rounded}, value for value",
     }
     return [sentence for treatment, sentence in sentences.items() if counts[treatment]]
@@ -170,7 +188,10 @@ def _first_difference(before: TokenizerSpec, after: TokenizerSpec, names: Sequen
     return ""
 
 
-def _compare(source: Checkpoint, written: Checkpoint, item: Item) -> None:
+def _compare(source: Checkpoint, written: Checkpoint, item: Item, digests: Mapping[str, str]) -> None:
+    if item.treatment == "quantized":
+        refuse_other_blocks(item.name, written.raw(item.name), digests)
+        return
     if item.treatment == "kept":
         before, after = source.raw(item.source_name), written.raw(item.name)
     else:
@@ -187,6 +208,14 @@ def _values(checkpoint: Checkpoint, name: str, *, beside: Checkpoint) -> np.ndar
     if checkpoint.convention == beside.convention == "hf":
         return checkpoint.file.array(place.info.name)
     return checkpoint.array(name)
+
+
+def refuse_other_blocks(name: str, raw: np.ndarray, digests: Mapping[str, str]) -> None:
+    """Raise ConversionError unless a tensor's bytes are those that were made."""
+    if digest(raw) != digests.get(name):
+        raise ConversionError(
+            f"tensor {name!r} does not read back as it was quantised; the copy was not kept, and the disk or memory may be failing"
+        )
 
 
 def refuse_difference(name: str, before: np.ndarray, after: np.ndarray, *, shape: tuple[int, ...], codec: str) -> None:
@@ -206,6 +235,35 @@ def refuse_difference(name: str, before: np.ndarray, after: np.ndarray, *, shape
     raise ConversionError(
         f"tensor {name!r} reads back differently from index {index} on; the copy was not kept, and the disk or memory may be failing"
     )
+
+
+def check_requantised(
+    source: ModelFile,
+    path: Path,
+    specs: Sequence[tuple[str, str, tuple[int, ...]]],
+    *,
+    digests: Mapping[str, str],
+    progress: Progress,
+) -> list[str]:
+    """As `check_copy`, for a copy some of whose tensors were quantised: those in `digests`."""
+    with open_model(path) as written:
+        checked = list(written.verify())
+        found = [(name, info.codec, info.shape) for name, info in written.tensors.items()]
+        if found != list(specs):
+            raise ConversionError("the written file does not hold the tensors that it should, in their order")
+        for name, codec, shape in specs:
+            raw = written.raw(name)
+            if name in digests:
+                refuse_other_blocks(name, raw, digests)
+            else:
+                refuse_difference(name, source.raw(name), raw, shape=shape, codec=codec)
+            progress(raw.size)
+    kept = len(specs) - len(digests)
+    return [
+        *checked,
+        f"{kept} tensors are the source's byte for byte",
+        f"{len(digests)} tensors hold the blocks that were made of the source's values",
+    ]
 
 
 def check_copy(source: ModelFile, path: Path, *, progress: Progress) -> list[str]:

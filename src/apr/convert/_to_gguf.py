@@ -24,7 +24,7 @@ FILE_TYPES = {
 }
 _PURE = {"q3_k": 11, "q4_k": 14, "q5_k": 16}  # the "S" mixes: nothing better than the type itself
 _PLAIN = ("f32", "f16", "bf16", "f64", "i8", "i16", "i32", "i64")
-_QUANTIZATION_VERSION = 2  # ggml.h, GGML_QNT_VERSION
+QUANTIZATION_VERSION = 2  # ggml.h, GGML_QNT_VERSION
 _PHI3_TOKENS = {"<s>", "</s>", "<unk>", "<|endoftext|>"}
 # the element types that gguf-py writes, which a list of Python numbers would not give
 _KINDS = {
@@ -54,7 +54,7 @@ def metadata(
     keys |= shape | {"general.file_type": file_type(items)} | tokenizer_to_gguf(spec)
     keys |= {key: value for key, value in others.items() if key not in keys}
     if any(item.codec not in _PLAIN for item in items):
-        keys["general.quantization_version"] = _QUANTIZATION_VERSION
+        keys["general.quantization_version"] = QUANTIZATION_VERSION
     return {key: Typed(_KINDS[key], value) if key in _KINDS else value for key, value in keys.items()}, notes
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from apr.convert import _items, _jobs, _staging, _target
+from apr.convert._quantise import Recipe
 from apr.convert._target import Overwrite, Target
 from apr.errors import ConversionError, UsageError
 from apr.formats import open_model
@@ -19,6 +21,7 @@ from apr.hub import digest
 SCHEMA = "apr.convert/1"
 
 Report = Callable[[str, int], None]
+Measure = Callable[[Path], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Plan:
     n_tensors: int
     n_kept: int
     n_recoded: int
+    n_quantized: int
     n_dequantized: int
     n_bytes: int
     codecs: dict[str, int]
@@ -47,11 +51,15 @@ class Conversion:
     n_tensors:       of the target, without the small ones that GGUF keeps rotary factors in
     n_kept:          byte for byte the source's, up to the order of rows
     n_recoded:       the same values in another exact form (a norm as F32, with or without its offset)
+    n_quantized:     in blocks that were made of the source's values
+    quantized_to:    the mixture; null if nothing was quantised
+    codecs:          tensors of the target by encoding
     n_dequantized:   decoded, because the target has no such blocks and `dequantized_to` was asked for
     n_bytes:         of all files written
     source_sha256:   of the source's weights files; target_sha256: of the target's (`hub.digest.of_files`)
     checked:         what was read back and compared
     notes:           what did not come along, and what is spelled differently
+    loss:            what was measured, in the form apr.loss/1; null if nothing was
     """
 
     schema: str
@@ -62,6 +70,9 @@ class Conversion:
     n_tensors: int
     n_kept: int
     n_recoded: int
+    n_quantized: int
+    quantized_to: str | None
+    codecs: dict[str, int]
     n_dequantized: int
     dequantized_to: str | None
     n_bytes: int
@@ -70,24 +81,25 @@ class Conversion:
     checked: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
+    loss: Mapping[str, Any] | None = None
 
 
-def plan(source: Path, target: Path | str, *, dequantize: str | None = None) -> Plan:
+def plan(source: Path, target: Path | str, *, dequantize: str | None = None, quantize: Recipe | None = None) -> Plan:
     """What `convert` would write. Raises what it raises before it writes, but for a target that exists."""
     _check_dequantize(dequantize)
     aim = _target.parse(target)
     with open_model(source) as file:
-        job = _jobs.job_for(file, aim, dequantize=dequantize)
-        codecs = [codec for _, codec, _ in job.specs]
+        job = _jobs.job_for(file, aim, dequantize=dequantize, recipe=quantize)
         return Plan(
             source_format=file.format,
             target_format=aim.format,
             n_tensors=sum(job.counts.values()),
             n_kept=job.counts["kept"],
             n_recoded=job.counts["recoded"],
+            n_quantized=job.counts["quantized"],
             n_dequantized=job.counts["dequantized"],
             n_bytes=job.n_bytes,
-            codecs={codec: codecs.count(codec) for codec in sorted(set(codecs))},
+            codecs=_counted(job),
             notes=tuple(job.notes),
         )
 
@@ -97,6 +109,8 @@ def convert(
     target: Path | str,
     *,
     dequantize: str | None = None,
+    quantize: Recipe | None = None,
+    measure: Measure | None = None,
     overwrite: Overwrite = "refuse",
     progress: Report | None = None,
 ) -> Conversion:
@@ -104,6 +118,8 @@ def convert(
 
     target:      `.gguf`, `.apr` or `.safetensors`; a path without an ending, or with a slash behind it, is a safetensors folder
     dequantize:  "f32" (exact), "f16" or "bf16": what tensors become that the target has no type for; the others keep their encoding
+    quantize:    how its matrices are quantised: `recipe(…)`
+    measure:     looks at the new model before it gets its name, and says what the file shall say of itself; what it raises refuses it
     overwrite:   "replace" lets go what stands at `target`, once the new model is complete and compared
     progress:    called with a phase ("write", "check") and the bytes of each tensor as it is done
     Raises       ConversionError for anything that would be lost, differs when read back, or cannot be written; UsageError for a target that
@@ -117,10 +133,12 @@ def convert(
         _target.check(aim, _files_of(file), overwrite=overwrite)
         before = _stamps(file)
         source_sha256 = digest.of_files(_weights_of(file))
-        job = _jobs.job_for(file, aim, dequantize=dequantize)
+        job = _jobs.job_for(file, aim, dequantize=dequantize, recipe=quantize, source_sha256=source_sha256)
         _refuse_full_disk(aim, job)
         try:
-            checked, n_bytes = _write(file, job, aim, before, overwrite=overwrite, progress=progress or _silent)
+            checked, n_bytes = _write(
+                file, job, aim, before, overwrite=overwrite, progress=progress or _silent, measure=measure
+            )
         except OSError as exc:
             raise ConversionError(
                 f"{aim.path} could not be written: {exc.strerror or exc}; nothing was left behind"
@@ -135,6 +153,9 @@ def convert(
             n_tensors=sum(job.counts.values()),
             n_kept=job.counts["kept"],
             n_recoded=job.counts["recoded"],
+            n_quantized=job.counts["quantized"],
+            quantized_to=quantize.mixture.name if quantize is not None else None,
+            codecs=_counted(job),
             n_dequantized=n_dequantized,
             dequantized_to=dequantize if n_dequantized else None,
             n_bytes=n_bytes,
@@ -154,12 +175,15 @@ def _write(
     *,
     overwrite: Overwrite,
     progress: Report,
+    measure: Measure | None,
 ) -> tuple[list[str], int]:
     """Write, compare, rename. Returns what was compared, and the bytes written."""
     writer = import_module(f"apr.formats.{aim.format}")
     with _staging.staging(aim) as staged:
         writer.write(staged.path, job.outgoing(lambda n: progress("write", n)))
         checked = job.check(staged.path, lambda n: progress("check", n))
+        if measure is not None:
+            staged = _with_metadata(staged, measure(staged.path))
         if _stamps(file) != before:
             raise ConversionError(
                 f"{file.path} changed while it was converted; wait for its writer, then convert again"
@@ -169,6 +193,23 @@ def _write(
         _target.check(aim, _files_of(file), overwrite=overwrite)  # somebody may have come first
         _staging.publish(staged, aim)
     return checked, n_bytes
+
+
+def _with_metadata(staged: Target, extra: Mapping[str, Any]) -> Target:
+    """A copy of a new model that says more of itself, beside it."""
+    folder = staged.path.parent / "measured"
+    folder.mkdir()
+    aim = replace(staged, path=folder / staged.path.name)
+    with open_model(staged.path) as file:
+        job = _jobs.Copy(file, aim, extra=extra)
+        import_module(f"apr.formats.{aim.format}").write(aim.path, job.outgoing(lambda _: None))
+        job.check(aim.path, lambda _: None)
+    return aim
+
+
+def _counted(job: _jobs.Job) -> dict[str, int]:
+    codecs = [codec for _, codec, _ in job.specs]
+    return {codec: codecs.count(codec) for codec in sorted(set(codecs))}
 
 
 def _check_dequantize(dequantize: str | None) -> None:
