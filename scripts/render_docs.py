@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 
 from apr.bench._report import BenchReport
 from apr.cli import EXIT_CODES, _results, group
+from apr.convert.imatrix import Imatrix
 from apr.convert.transcode import Conversion
 from apr.engines._record import RunRecord
 from apr.evals._report import EvalReport
@@ -33,6 +34,8 @@ from apr.ledger.standing import StatusReport
 from apr.ledger.verify import VerifyReport
 from apr.models._inspection import Inspection, TensorTable
 from apr.parity._report import ParityReport, WhyReport
+from apr.parity.loss import Loss
+from apr.parity.made_from import MadeFrom
 from apr.qa.gate import Report
 from apr.trace.compare import TraceComparison
 from apr.trace.record import Trace
@@ -66,6 +69,9 @@ COMMANDS_OF = {  # schema -> who prints it
     "apr.ship/1": (ShipReport, "`apr ship --json`"),
     "apr.predict/1": (PredictReport, "`apr predict run --json`, `apr predict check --json`, and kept as the result"),
     "apr.convert/1": (Conversion, "`apr convert --json`"),
+    "apr.loss/1": (Loss, "`loss` of `apr convert --report --json`"),
+    "apr.made-from/1": (MadeFrom, "`apr convert --verify A B --json`"),
+    "apr.imatrix/1": (Imatrix, "`apr imatrix --json`"),
     "apr.pull/1": (Pulled, "`apr pull --json`"),
     "apr.list/1": (_results.ModelList, "`apr list --json`"),
     "apr.rm/1": (_results.Removed, "`apr rm --json`"),

@@ -108,12 +108,17 @@ def _read(path: Path) -> str:
     raise UsageError("no file of a card's size; give a Markdown file")
 
 
-def _with_block(card: str, new: str) -> str:
+def put_block(path: Path, new: str, *, begin: str, end: str) -> None:
+    """Put a block into a card, in place of the one between its marks. Raises UsageError as `save`; OSError."""
+    _atomic.write_bytes(path, _with_block(_read(path), new, begin=begin, end=end).encode("utf-8"))
+
+
+def _with_block(card: str, new: str, *, begin: str = BEGIN, end: str = END) -> str:
     """The card with the block in place of the old one, or at its end."""
-    if (card.count(BEGIN), card.count(END)) not in ((0, 0), (1, 1)) or card.find(END) < card.find(BEGIN):
-        raise UsageError(f"{BEGIN} and {END} do not stand once and in this order; remove what is left of the old block")
-    if BEGIN in card:
-        before, after = card[: card.index(BEGIN)], card[card.index(END) + len(END) :]
+    if (card.count(begin), card.count(end)) not in ((0, 0), (1, 1)) or card.find(end) < card.find(begin):
+        raise UsageError(f"{begin} and {end} do not stand once and in this order; remove what is left of the old block")
+    if begin in card:
+        before, after = card[: card.index(begin)], card[card.index(end) + len(end) :]
         return before + new + after
     gap = "" if not card else "\n" if card.endswith("\n") else "\n\n"
     return f"{card}{gap}{new}\n"

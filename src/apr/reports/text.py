@@ -14,6 +14,7 @@ from apr.reports._table import bar, count, facts, size, table, terminal_columns
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from apr.convert.imatrix import Imatrix
     from apr.convert.transcode import Conversion
     from apr.engines._generate import FinishReason
     from apr.engines._prompt import Prompt
@@ -163,6 +164,9 @@ def conversion(result: Conversion) -> str:
     kept = f"{result.n_kept} of {_plural(result.n_tensors, 'tensor')} kept bit for bit"
     if result.n_recoded:
         kept += f", {result.n_recoded} in another exact form"
+    if result.n_quantized:
+        codecs = ", ".join(f"{n} {codec}" for codec, n in result.codecs.items())
+        kept += f", {result.n_quantized} quantised to {result.quantized_to} ({codecs})"
     if result.n_dequantized:
         kept += f", {result.n_dequantized} dequantised to {result.dequantized_to}"
     head = f"{size(result.n_bytes)}, {result.source_format} → {result.target_format} in {result.seconds:.1f} s"
@@ -170,6 +174,23 @@ def conversion(result: Conversion) -> str:
     rows += [("note", visible(note)) for note in result.notes]
     rows += [("SHA-256", result.target_sha256), ("next", f'apr run {_quoted(result.target)} "Hello"')]
     return f"{paint(visible(result.target), 'bold')}: {head}\n{facts(rows)}"
+
+
+def imatrix(result: Imatrix) -> str:
+    """What `apr imatrix` collected, and what to type next."""
+    left = f", {result.n_left} left over" if result.n_left else ""
+    rows = [
+        (
+            "text",
+            f"{visible(result.text)}, {result.n_tokens} tokens in {result.n_chunks} chunks of {result.chunk_size}{left}",
+        ),
+        (
+            "next",
+            f"apr convert {_quoted(result.model)} -o OUT.gguf --quantize q4_k_m --imatrix {_quoted(str(result.path))}",
+        ),
+    ]
+    head = f"{_plural(result.n_entries, 'matrix')} in {result.seconds:.1f} s".replace("matrixs", "matrices")
+    return f"{paint(visible(str(result.path)), 'bold')}: {head}\n{facts(rows)}"
 
 
 def _config_rows(c: ModelConfig) -> list[tuple[str, str]]:
