@@ -39,7 +39,8 @@ Progress = Callable[[int, int], None]
 class Imatrix:
     """An importance matrix that was collected.
 
-    model:         as it was named; model_sha256: of its weights
+    model:         as it was named
+    model_sha256:  of its weights
     text, text_sha256: what was read
     n_entries:     matrices
     n_tokens:      that passed through each
