@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tiny
 from apr.ledger import contract as contracts
@@ -32,12 +33,19 @@ models:
       - {id: AC-2, check: F-3, weight: 2, needs: [AC-1]}
       - {id: AC-3, check: F-4, blocking: false}
 """
-SCORES = {
-    "schema": "apr.eval/1",
-    "task": "humaneval",
-    "scores": [{"name": "pass@1", "regime": "chat", "value": 0.55, "interval": [0.47, 0.63], "n": 164}],
-}
 ALL: Mapping[str, Status] = {"F-1": "pass", "F-2": "pass", "F-3": "pass", "F-4": "pass"}
+
+
+def scores(value: float) -> dict[str, Any]:
+    """What `apr eval` leaves."""
+    score = {
+        "name": "pass@1",
+        "regime": "chat",
+        "value": value,
+        "interval": [round(value - 0.08, 2), round(value + 0.08, 2)],
+        "n": 164,
+    }
+    return {"schema": "apr.eval/1", "task": "humaneval", "scores": [score]}
 
 
 def make(folder: Path, *, plan: str = PLAN) -> Path:
@@ -50,7 +58,12 @@ def make(folder: Path, *, plan: str = PLAN) -> Path:
 
 
 def ran(
-    folder: Path, outcomes: Mapping[str, Status] = ALL, *, model: Path | None = None, reference: Path | None = None
+    folder: Path,
+    outcomes: Mapping[str, Status] = ALL,
+    *,
+    model: Path | None = None,
+    reference: Path | None = None,
+    score: float = 0.55,
 ) -> Path:
     """A run of some of its tests with these outcomes: the statement."""
     promise = contracts.read(folder / "small.yaml")
@@ -64,7 +77,7 @@ def ran(
     found = [
         Tested(
             name, promise.id, promise.sha256, status, f"{name} is {status}", ("apr", "x", "--json"), {}, None,
-            SCORES if name == "F-3" else {}, 1.0,
+            scores(score) if name == "F-3" else {}, 1.0,
         )
         for name, status in outcomes.items()
     ]  # fmt: skip

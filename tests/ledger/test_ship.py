@@ -184,6 +184,17 @@ def test_a_threshold_asks_for_more_than_the_contract(threshold: str, status: str
     assert ship_plans.statuses(tmp_path)["AC-2"] == "failed"  # and never for less
 
 
+def test_a_threshold_is_held_against_the_run_that_counts(tmp_path: Path) -> None:
+    bar = "check: [F-3, F-4], threshold: {test: F-3, path: 'scores[0].value', at_least: 0.5}"
+    ship_plans.make(tmp_path, plan=ship_plans.PLAN.replace("check: F-3", bar))
+    ship_plans.ran(
+        tmp_path, {**ship_plans.ALL, "F-3": "fail"}, score=0.1
+    )  # the newest run of F-4, and an old one of F-3
+    ship_plans.ran(tmp_path, {"F-3": "pass"}, score=0.6)
+    criterion = ship_plans.report(tmp_path).models[0].criteria[1]
+    assert criterion.status == "discharged" and [one.value for one in criterion.scores] == [0.6]
+
+
 def test_a_test_that_no_criterion_counts_is_named(tmp_path: Path) -> None:
     ship_plans.make(tmp_path, plan=ship_plans.PLAN.replace("{id: AC-1}", "{id: AC-1, check: F-1}"))
     assert ship_plans.report(tmp_path).models[0].uncounted == ("F-2",)

@@ -284,7 +284,9 @@ def _stands(
         if found.run is not None:
             entry = by_run[found.run]
             found = _against(found, test, entry, reference)
-            held |= {one.id: one.document for one in entry.record.tests if one.contract_id == planned.contract.id}
+            held[test.id] = next(
+                one.document for one in entry.record.tests if (one.contract_id, one.id) == (found.contract, test.id)
+            )
         tests.append(found)
     return _criterion(planned, tests, held)
 
