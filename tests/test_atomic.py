@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from apr import _atomic
 from apr._atomic import PREFIX, STALE_AFTER_S, sync_folder, write_bytes, writing
 from apr.errors import UsageError
 
@@ -115,3 +116,11 @@ def test_a_killed_writer_leaves_only_a_temporary_name(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path) -> None:
     sync_folder(tmp_path)
     sync_folder(tmp_path / "nothing")
+
+
+def test_a_line_is_added_whole_to_a_file_that_may_not_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:2]))  # as a full pipe or a signal would
+    for line in (b"first\n", b"second\n"):
+        _atomic.append(tmp_path / "lines", line)
+    assert (tmp_path / "lines").read_bytes() == b"first\nsecond\n"

@@ -56,6 +56,23 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file, which is made if it is not there; it is on the disk when this returns.
+
+    A process that is killed meanwhile leaves all of it or a beginning, at the end.
+    """
+    is_new = not path.exists()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        while line:
+            line = line[os.write(handle, line) :]
+        os.fdatasync(handle)
+    finally:
+        os.close(handle)
+    if is_new:
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable, where the system can."""
     with contextlib.suppress(OSError):

@@ -172,19 +172,10 @@ class Index:
         values = _unhashed(len(self.rows) + 1, run, written_at, sha256(statement), len(statement), previous)
         row = Row(**values, hash=sha256(canonical(values)))
         line = json.dumps({"schema": SCHEMA, **values, "hash": row.hash}, separators=(",", ":")).encode("ascii") + b"\n"
-        is_new = not self.path.exists()
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            if self.torn:
-                os.ftruncate(handle, os.fstat(handle).st_size - self.torn)
-                self.torn = 0
-            while line:
-                line = line[os.write(handle, line) :]
-            os.fdatasync(handle)
-        finally:
-            os.close(handle)
-        if is_new:
-            _atomic.sync_folder(self.path.parent)
+        if self.torn:
+            os.truncate(self.path, self.path.stat().st_size - self.torn)
+            self.torn = 0
+        _atomic.append(self.path, line)
         self.rows.append(row)
         self.settle()
         return row

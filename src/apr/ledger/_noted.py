@@ -7,7 +7,6 @@ The lines lie beside what was fixed for the run, and go when its statement is li
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from apr import _atomic
@@ -23,18 +22,7 @@ def path_of(folder: Path, run: str) -> Path:
 
 def append(folder: Path, run: str, test: Tested) -> None:
     """Note one test; it is on the disk when this returns."""
-    path = path_of(folder, run)
-    is_new = not path.exists()
-    line = _statement.canonical(test) + b"\n"
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        while line:
-            line = line[os.write(handle, line) :]
-        os.fdatasync(handle)
-    finally:
-        os.close(handle)
-    if is_new:
-        _atomic.sync_folder(path.parent)
+    _atomic.append(path_of(folder, run), _statement.canonical(test) + b"\n")
 
 
 def read(folder: Path, run: str) -> tuple[Tested, ...]:
