@@ -19,7 +19,7 @@ acceptance_criteria:
 falsification_tests:
   - {id: F-1, prediction: it can be read, if_fails: convert it anew, check: {command: "inspect {model}", expect: {path: format, equals: gguf}}}
   - {id: F-2, prediction: it is sound, check: {command: "validate {model}", expect: {path: verdict, equals: pass}}}
-  - {id: F-3, prediction: it solves problems, check: {command: "eval {model} --task humaneval", expect: {path: "scores[0].value", at_least: 0.4}}}
+  - {id: F-3, prediction: it solves problems, check: {command: "eval {model} --task humaneval --out {scratch}/a", expect: {path: "scores[0].value", at_least: 0.4}}}
   - {id: F-4, prediction: it is the original's, check: {link: weights}}
 """
 PLAN = """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from apr.errors import AprError
+from apr.errors import AprError, UsageError
 
 if TYPE_CHECKING:
     from apr.ledger.contract import Check
@@ -43,11 +43,13 @@ def problem(check: Check) -> str | None:
 
 
 def _check_task(name: str, given: dict[str, Any]) -> None:
-    """Raise UsageError for a task of `apr eval` that is not there: the one name that click does not know."""
+    """Raise UsageError for a task of `apr eval` that is not there, which click does not know, or that goes on from older answers."""
     if name == "eval":
         from apr.cli import eval as evaluation
 
-        evaluation._task(given["task"])
+        if "out" in evaluation._task(given["task"]).OPTIONS and given["out"] is None:
+            message = f"the task {given['task']} would go on from the answers of an earlier run"
+            raise UsageError(f"{message}; evidence is made anew: add --out {_SCRATCH}/answers.jsonl")
 
 
 def _written_elsewhere(name: str, command: click.Command, given: dict[str, Any]) -> str | None:

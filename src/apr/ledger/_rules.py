@@ -28,7 +28,7 @@ RULES = {
         Rule("APR-CON-006", "error", "an id that the changelog retired is not used again"),
         Rule("APR-CON-007", "error", "a check has the form of one, and names a gate, link or command that is there"),
         Rule("APR-CON-008", "error", "a check's arguments are those of its command, and it writes into {scratch} alone"),
-        Rule("APR-CON-009", "error", "a check looks at {model}, or at what it made of it, and expects something"),
+        Rule("APR-CON-009", "error", "a check looks at {model}, and expects something"),
         Rule("APR-CON-010", "error", "the version is MAJOR.MINOR.PATCH"),
         Rule("APR-CON-011", "error", "the newest entry of the changelog is of the contract's version, and versions go up"),
         Rule("APR-CON-012", "error", "a status is one of the known words"),

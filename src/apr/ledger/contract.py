@@ -6,7 +6,7 @@ map or list; metadata in a block or at the top, where `contract_id` names the co
     check: {gate: python_syntax}
     check: {link: weights, expect: {path: benign, equals: true}}
     check:
-      command: eval {model} --task humaneval --regime raw
+      command: eval {model} --task humaneval --regime raw --out {scratch}/answers.jsonl
       expect: {path: "scores[name=pass@1,regime=raw].value", at_least: 0.3, interval: "scores[name=pass@1,regime=raw].interval"}
 
 {model} and {reference} stand for the two models, {scratch} for an empty folder that whoever runs the check provides.
