@@ -18,7 +18,8 @@ from apr.formats import gguf as gguf_format
 from apr.formats import open_model
 from apr.formats._base import Outgoing
 from apr.models._checkpoint import Checkpoint
-from convert.conversion_runs import ENDING, leftovers, logits
+from convert.conversion_runs import ENDING, TOKEN_IDS, leftovers, logits
+from convert.llama_logits import llama_logits
 
 WIDE = tiny.config(**tiny.BLOCKS_OF_256)
 NARROW = tiny.config(hidden_size=96)
@@ -96,6 +97,21 @@ def test_apr_holds_what_every_reader_of_it_decodes(tmp_path: Path, target: Path)
     narrow = tiny.write(tmp_path / "narrow", "gguf", NARROW)
     assert set(transcode.convert(narrow, target / "n.apr", quantize=recipe("q4_k_m")).codecs) == {"f32", "f16"}
     assert np.isfinite(logits(target / "q.apr")).all()
+
+
+@pytest.mark.parametrize("mixture", ["q8_0", "q4_k_m"])
+def test_llama_cpp_loads_the_file_and_computes_what_we_do(mixture: str, tmp_path: Path, target: Path) -> None:
+    source = tiny.write(tmp_path / "source", "safetensors", WIDE)
+    transcode.convert(source, target / "q.gguf", quantize=recipe(mixture))
+    (theirs,) = llama_logits([target / "q.gguf"], TOKEN_IDS)
+    ours = logits(target / "q.gguf")[-1]
+    assert np.linalg.norm(theirs - ours) < 0.05 * np.linalg.norm(ours)  # it rounds activations to 8 bits
+
+
+def test_an_option_that_did_nothing_is_told(tmp_path: Path, target: Path) -> None:
+    source = tiny.write(tmp_path / "source", "gguf", WIDE)
+    result = transcode.convert(source, target / "copy.gguf", dequantize="f32")
+    assert any("--quantize f32 decodes all" in note for note in result.notes)
 
 
 def test_an_architecture_that_is_not_ours_is_quantised_all_the_same(tmp_path: Path, target: Path) -> None:

@@ -134,7 +134,7 @@ def convert(
         before = _stamps(file)
         source_sha256 = digest.of_files(_weights_of(file))
         job = _jobs.job_for(file, aim, dequantize=dequantize, recipe=quantize, source_sha256=source_sha256)
-        _refuse_full_disk(aim, job)
+        _refuse_full_disk(aim, job, n_copies=1 if measure is None else 2)
         try:
             checked, n_bytes = _write(
                 file, job, aim, before, overwrite=overwrite, progress=progress or _silent, measure=measure
@@ -162,7 +162,7 @@ def convert(
             source_sha256=source_sha256,
             target_sha256=digest.of_file(aim.weights),
             checked=tuple(checked),
-            notes=tuple(job.notes),
+            notes=(*job.notes, *_idle(dequantize, n_dequantized, aim)),
             seconds=time.perf_counter() - started,
         )
 
@@ -195,6 +195,15 @@ def _write(
     return checked, n_bytes
 
 
+def _idle(dequantize: str | None, n_dequantized: int, aim: Target) -> tuple[str, ...]:
+    """That an option did nothing."""
+    if dequantize is None or n_dequantized:
+        return ()
+    return (
+        f"nothing had to be dequantised: {aim.format} holds every type of the source; --quantize {dequantize} decodes all",
+    )
+
+
 def _with_metadata(staged: Target, extra: Mapping[str, Any]) -> Target:
     """A copy of a new model that says more of itself, beside it."""
     folder = staged.path.parent / "measured"
@@ -217,11 +226,12 @@ def _check_dequantize(dequantize: str | None) -> None:
         raise UsageError(f"dequantize is {dequantize!r}, expected one of {', '.join(_items.DEQUANTIZED)}")
 
 
-def _refuse_full_disk(aim: Target, job: _jobs.Job) -> None:
-    free = shutil.disk_usage(aim.path.parent).free
-    if free < job.n_bytes:
+def _refuse_full_disk(aim: Target, job: _jobs.Job, *, n_copies: int) -> None:
+    """n_copies: of the target that are there at once: a measured file is written again, with what was measured."""
+    free, needed = shutil.disk_usage(aim.path.parent).free, job.n_bytes * n_copies
+    if free < needed:
         raise ConversionError(
-            f"{aim.path}: the tensors take {job.n_bytes / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB left; make room"
+            f"{aim.path}: the tensors take {needed / 1e6:,.0f} MB, and the disk has {free / 1e6:,.0f} MB left; make room"
         )
 
 
