@@ -271,7 +271,7 @@ template <bool has_importance> void encode_q3_k(Group& group) {
     d = fit_signed<16, 32>(scales, sums, few);
   } else {
     F magnitude;
-    for (int j = 0; j < 16; ++j) scales[j] = fit_signed_by_turns<16, 4>(x + 16 * j, q + 16 * j);
+    for (int j = 0; j < 16; j += 4) fit_signed_by_turns<16, 4, 4>(x + 16 * j, q + 16 * j, scales + j);
     d = few_signed<32>(scales, magnitude, few);
     const M is_zero = equal(magnitude, F::zero());
     d = select(is_zero, F::zero(), d);

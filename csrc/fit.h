@@ -82,40 +82,47 @@ template <int size, int bound> inline F fit_signed(const F* x, const F* weights,
   return select(is_zero, F::zero(), scale);
 }
 
-// make_q3_quants: the same with weights x * x, but each quant in its turn takes its best value beside the others.
-template <int size, int bound> inline F fit_signed_by_turns(const F* x, F* q) {
-  F magnitude;
-  const F inverse = F::set(-bound) / largest_magnitude<size>(x, magnitude);
-  F weights[size], weighted[size];
-  F sum_xq = F::zero(), sum_qq = F::zero();
-  for (int i = 0; i < size; ++i) {
-    weights[i] = x[i] * x[i];
-    weighted[i] = weights[i] * x[i];
-    q[i] = clamp(rounded(inverse * x[i]), -bound, bound - 1);
-    sum_xq = sum_xq + weighted[i] * q[i];
-    sum_qq = sum_qq + weights[i] * q[i] * q[i];
+// make_q3_quants: the same with weights x * x, but each quant in its turn takes its best value beside the others. Several
+// groups at once, one after the other in x and q: each of them waits for its own divisions only.
+template <int size, int bound, int groups> inline void fit_signed_by_turns(const F* x, F* q, F* scales) {
+  F sum_xq[groups], sum_qq[groups];
+  M is_zero[groups];
+  for (int g = 0; g < groups; ++g) {
+    F magnitude;
+    const F inverse = F::set(-bound) / largest_magnitude<size>(x + g * size, magnitude);
+    is_zero[g] = less(magnitude, smallest());
+    sum_xq[g] = sum_qq[g] = F::zero();
+    for (int i = g * size; i < (g + 1) * size; ++i) {
+      const F w = x[i] * x[i];
+      q[i] = clamp(rounded(inverse * x[i]), -bound, bound - 1);
+      sum_xq[g] = sum_xq[g] + w * x[i] * q[i];
+      sum_qq[g] = sum_qq[g] + w * q[i] * q[i];
+    }
   }
-  const M is_zero = less(magnitude, smallest());
   for (int turn = 0; turn < 5; ++turn) {
     M changed = less(F::zero(), F::zero());
-    for (int i = 0; i < size; ++i) {
-      const F old = q[i];
-      F xq = sum_xq - weighted[i] * old;
-      F qq = sum_qq - weights[i] * old * old;
-      const F l = clamp(nearest_int(x[i] * qq / xq), -bound, bound - 1);
-      const M is_other = less(F::zero(), xq) & !equal(l, old) & !is_zero;
-      xq = xq + weighted[i] * l;
-      qq = qq + weights[i] * l * l;
-      const M better = is_other & less(F::zero(), qq) & less(sum_xq * sum_xq * qq, xq * xq * sum_qq);
-      q[i] = select(better, l, old);
-      sum_xq = select(better, xq, sum_xq);
-      sum_qq = select(better, qq, sum_qq);
-      changed = changed | better;
-    }
+    for (int j = 0; j < size; ++j)
+      for (int g = 0; g < groups; ++g) {
+        const int i = g * size + j;
+        const F old = q[i], w = x[i] * x[i], wx = w * x[i];
+        F xq = sum_xq[g] - wx * old;
+        F qq = sum_qq[g] - w * old * old;
+        const F l = clamp(nearest_int(x[i] * qq / xq), -bound, bound - 1);
+        const M is_other = less(F::zero(), xq) & !equal(l, old) & !is_zero[g];
+        xq = xq + wx * l;
+        qq = qq + w * l * l;
+        const M better = is_other & less(F::zero(), qq) & less(sum_xq[g] * sum_xq[g] * qq, xq * xq * sum_qq[g]);
+        q[i] = select(better, l, old);
+        sum_xq[g] = select(better, xq, sum_xq[g]);
+        sum_qq[g] = select(better, qq, sum_qq[g]);
+        changed = changed | better;
+      }
     if (!any(changed)) break;
   }
-  for (int i = 0; i < size; ++i) q[i] = select(is_zero, F::zero(), q[i] + F::set(bound));
-  return select(is_zero | !less(F::zero(), sum_qq), F::zero(), sum_xq / sum_qq);
+  for (int g = 0; g < groups; ++g) {
+    for (int i = g * size; i < (g + 1) * size; ++i) q[i] = select(is_zero[g], F::zero(), q[i] + F::set(bound));
+    scales[g] = select(is_zero[g] | !less(F::zero(), sum_qq[g]), F::zero(), sum_xq[g] / sum_qq[g]);
+  }
 }
 
 // A search for a scale and a minimum is a struct that says what is tried: scales (high - low) / (top + first + step * i),
