@@ -202,11 +202,12 @@ template <int bits, bool has_importance> void encode_k4(Group& group) {
   } else {
     d = few_positive<8, 63>(scales, few_scales);
     dmin = few_positive<8, 63>(minima, few_minima);
+  }
+  if constexpr (bits == 5 || !has_importance)  // in the one case left the source lets a negative scale overflow
     for (int j = 0; j < 8; ++j) {
       few_scales[j] = min(as_byte(few_scales[j]), F::set(63));
       few_minima[j] = min(as_byte(few_minima[j]), F::set(63));
     }
-  }
   put_k4_scales(group, few_scales, few_minima);
   d = group.put_half(d, 0);
   dmin = group.put_half(dmin, 2);

@@ -19,6 +19,7 @@ from apr.kernels import _extension, quants
 from apr.kernels.quants import _block, _fit, _ggml
 from apr.kernels.quants._ggml import GgmlCodec
 
+HARD = ("hard below zero", "hard of any size")
 WITH_IMPORTANCE = tuple(name for name in ggml_oracle.CODECS if name != "q8_0")
 
 
@@ -56,7 +57,7 @@ def test_bytes_are_the_oracles(name: str, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("kind", ["normal", "heavy", "spikes", "of any size", "negative", "near 1e-9", "near 1e4"])
+@pytest.mark.parametrize("kind", ["normal", "heavy", "spikes", "of any size", "negative", "near 1e4", *HARD])
 @pytest.mark.parametrize("name", ggml_oracle.CODECS)
 def test_bytes_with_an_importance_are_the_oracles(name: str, kind: str) -> None:
     values = quant_inputs.values(kind)
