@@ -1,5 +1,5 @@
-// Rows of floats into ggml's quantised types, with the bits that llama.cpp's own tool writes. A lane is a block: 16, 8 or
-// 4 blocks side by side go through the searches of fit.h, each in the order of its own elements.
+// Rows of floats into ggml's quantised types, with the bits that llama.cpp's own tool writes. A lane is a block: 16, 8
+// or 4 blocks side by side go through the searches of fit.h, each in the order of its own elements.
 //
 // NumPy: kernels/quants/, `quantise` of each codec, which has ggml's names.
 #include "codec.h"
@@ -64,22 +64,22 @@ template <int bits, bool has_importance> void encode_signed(Group& group) {
 // Q4_1 and Q5_1
 template <int bits, bool has_importance> void encode_with_minimum(Group& group) {
   constexpr int top = (1 << bits) - 1, nibbles_at = bits == 4 ? 4 : 8;
-  F x[32], q[32], low;
+  F x[32], q[32], scale, low;
   load_values<32>(group, x);
   if constexpr (has_importance) {
     F weights[32];
     load_columns<32>(group.importance, weights);
     weigh<32>(x, group.mean_square, weights);
-    group.put_half(fit_with_minimum<Weighted, 32, top>(x, weights, q, low), 0);
+    fit_with_minimum<Weighted, 32, top, 1>(x, weights, q, &scale, &low);
   } else {
     F high;
     extremes<32>(x, low, high);
-    const F scale = (high - low) / F::set(top);
+    scale = (high - low) / F::set(top);
     F offset = F::set(0.5f);
     const F inverse = inverse_or_zero(scale, offset);
-    group.put_half(scale, 0);
     for (int i = 0; i < 32; ++i) q[i] = to_float(truncate(min((x[i] - low) * inverse + offset, F::set(top))));
   }
+  group.put_half(scale, 0);
   group.put_half(low, 2);
   I words[8];
   words_of<32>(q, words);
@@ -140,6 +140,14 @@ template <int n, int top> inline F few_positive(const F* x, F* q) {
   return high / F::set(top);
 }
 
+template <int n> inline void load_importance(const Group& group, int at, F* weights) {
+  const float* rows[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) rows[lane] = group.importance[lane] + at;
+  load_columns<n>(rows, weights);
+}
+
+constexpr int kAtOnce = 2;  // groups with a minimum; four are no faster
+
 // Q4_K and Q5_K: the eight 6-bit scales and minima in 12 bytes, and those as they are read again.
 void put_k4_scales(Group& group, F* scales, F* minima) {
   const I low6 = I::set(0x3f3f3f3f), low4 = I::set(0x0f0f0f0f), top2 = I::set(int32_t(0xc0c0c0c0));
@@ -169,35 +177,37 @@ template <int bits, bool has_importance> void encode_k4(Group& group) {
   using Search = typename Choose<has_importance, Weighted, Spread<bits>>::type;
   F x[256], q[256], scales[8], minima[8];
   load_values<256>(group, x);
-  F weights[32], sums[8], d, dmin, few_scales[8], few_minima[8];
-  const F mean_square = F::set(2.0f) * (has_importance ? sum_of_squares<256>(x) : F::zero()) / F::set(256);
+  F weights[32 * kAtOnce], sums[8], d, dmin, few_scales[8], few_minima[8];
+  const F mean_square = has_importance ? F::set(2.0f) * sum_of_squares<256>(x) / F::set(256) : F::zero();
   for (int j = 0; j < 8; ++j) {
     const F* group_x = x + 32 * j;
+    F* group_weights = weights + 32 * (j % kAtOnce);
     if constexpr (has_importance) {
-      const float* rows[kLanes];
-      for (int lane = 0; lane < kLanes; ++lane) rows[lane] = group.importance[lane] + 32 * j;
-      load_columns<32>(rows, weights);
-      weigh<32>(group_x, mean_square, weights);
-      sums[j] = sum_in_order<32>(weights);
+      load_importance<32>(group, 32 * j, group_weights);
+      weigh<32>(group_x, mean_square, group_weights);
+      sums[j] = sum_in_order<32>(group_weights);
     } else {
       const F mean = sqrt(sum_of_squares<32>(group_x) / F::set(32));
-      for (int i = 0; i < 32; ++i) weights[i] = mean + abs(group_x[i]);
+      for (int i = 0; i < 32; ++i) group_weights[i] = mean + abs(group_x[i]);
     }
-    F low;
-    scales[j] = fit_with_minimum<Search, 32, top>(group_x, weights, q + 32 * j, low);
-    minima[j] = F::zero() - low;
+    const int first = j + 1 - kAtOnce;
+    if (j % kAtOnce == kAtOnce - 1)
+      fit_with_minimum<Search, 32, top, kAtOnce>(x + 32 * first, weights, q + 32 * first, scales + first,
+                                                 minima + first);
   }
+  for (F& minimum : minima) minimum = F::zero() - minimum;
   if constexpr (has_importance) {
     d = fit_positive<8, 63>(scales, sums, few_scales);
     dmin = fit_positive<8, 63>(minima, sums, few_minima);
   } else {
     d = few_positive<8, 63>(scales, few_scales);
     dmin = few_positive<8, 63>(minima, few_minima);
+  }
+  if constexpr (bits == 5 || !has_importance)  // in the one case left the source lets a negative scale overflow
     for (int j = 0; j < 8; ++j) {
       few_scales[j] = min(as_byte(few_scales[j]), F::set(63));
       few_minima[j] = min(as_byte(few_minima[j]), F::set(63));
     }
-  }
   put_k4_scales(group, few_scales, few_minima);
   d = group.put_half(d, 0);
   dmin = group.put_half(dmin, 2);
@@ -215,18 +225,12 @@ template <int bound> inline F few_signed(const F* scales, F& magnitude, F* q) {
   return F::set(1.0f) / inverse;
 }
 
-void load_importance(const Group& group, int at, F* weights) {
-  const float* rows[kLanes];
-  for (int lane = 0; lane < kLanes; ++lane) rows[lane] = group.importance[lane] + at;
-  load_columns<16>(rows, weights);
-}
-
 template <bool has_importance> void encode_q6_k(Group& group) {
   F x[256], q[256], scales[16], few[16], weights[16], magnitude;
   load_values<256>(group, x);
   for (int j = 0; j < 16; ++j) {
     const F* group_x = x + 16 * j;
-    if constexpr (has_importance) load_importance(group, 16 * j, weights);
+    if constexpr (has_importance) load_importance<16>(group, 16 * j, weights);
     else for (int i = 0; i < 16; ++i) weights[i] = group_x[i] * group_x[i];
     scales[j] = fit_signed<16, 32>(group_x, weights, q + 16 * j);
   }
@@ -263,7 +267,7 @@ template <bool has_importance> void encode_q3_k(Group& group) {
   if constexpr (has_importance) {
     const F mean_square = F::set(2.0f) * sum_of_squares<256>(x) / F::set(256);
     for (int j = 0; j < 16; ++j) {
-      load_importance(group, 16 * j, weights);
+      load_importance<16>(group, 16 * j, weights);
       weigh<16>(x + 16 * j, mean_square, weights);
       sums[j] = sum_in_order<16>(weights);
       scales[j] = fit_signed<16, 4>(x + 16 * j, weights, q + 16 * j);
@@ -271,7 +275,7 @@ template <bool has_importance> void encode_q3_k(Group& group) {
     d = fit_signed<16, 32>(scales, sums, few);
   } else {
     F magnitude;
-    for (int j = 0; j < 16; ++j) scales[j] = fit_signed_by_turns<16, 4>(x + 16 * j, q + 16 * j);
+    for (int j = 0; j < 16; j += 4) fit_signed_by_turns<16, 4, 4>(x + 16 * j, q + 16 * j, scales + j);
     d = few_signed<32>(scales, magnitude, few);
     const M is_zero = equal(magnitude, F::zero());
     d = select(is_zero, F::zero(), d);
@@ -289,22 +293,25 @@ template <bool has_importance> void encode_q3_k(Group& group) {
 
 template <bool has_importance> void encode_q2_k(Group& group) {
   using Search = typename Choose<has_importance, Weighted, Magnitudes>::type;
-  F x[256], q[256], scales[16], minima[16], weights[16], sums[16], few_scales[16], few_minima[16], d, dmin;
+  F x[256], q[256], scales[16], minima[16], few_scales[16], few_minima[16];
+  F weights[16 * kAtOnce], sums[16], d, dmin;
   load_values<256>(group, x);
   const F mean_square = (has_importance ? sum_of_squares<256>(x) : F::zero()) / F::set(256);
   for (int j = 0; j < 16; ++j) {
     const F* group_x = x + 16 * j;
+    F* group_weights = weights + 16 * (j % kAtOnce);
     if constexpr (has_importance) {
-      load_importance(group, 16 * j, weights);
-      weigh<16>(group_x, mean_square, weights);
-      sums[j] = sum_in_order<16>(weights);
+      load_importance<16>(group, 16 * j, group_weights);
+      weigh<16>(group_x, mean_square, group_weights);
+      sums[j] = sum_in_order<16>(group_weights);
     } else {
-      for (int i = 0; i < 16; ++i) weights[i] = abs(group_x[i]);
+      for (int i = 0; i < 16; ++i) group_weights[i] = abs(group_x[i]);
     }
-    F low;
-    scales[j] = fit_with_minimum<Search, 16, 3>(group_x, weights, q + 16 * j, low);
-    minima[j] = F::zero() - low;
+    const int first = j + 1 - kAtOnce;
+    if (j % kAtOnce == kAtOnce - 1)
+      fit_with_minimum<Search, 16, 3, kAtOnce>(x + 16 * first, weights, q + 16 * first, scales + first, minima + first);
   }
+  for (F& minimum : minima) minimum = F::zero() - minimum;
   if constexpr (has_importance) {
     d = fit_positive<16, 15>(scales, sums, few_scales);
     dmin = fit_positive<16, 15>(minima, sums, few_minima);

@@ -83,44 +83,51 @@ template <int size, int bound> inline F fit_signed(const F* x, const F* weights,
 }
 
 // make_q3_quants: the same with weights x * x, but each quant in its turn takes its best value beside the others.
-template <int size, int bound> inline F fit_signed_by_turns(const F* x, F* q) {
-  F magnitude;
-  const F inverse = F::set(-bound) / largest_magnitude<size>(x, magnitude);
-  F weights[size], weighted[size];
-  F sum_xq = F::zero(), sum_qq = F::zero();
-  for (int i = 0; i < size; ++i) {
-    weights[i] = x[i] * x[i];
-    weighted[i] = weights[i] * x[i];
-    q[i] = clamp(rounded(inverse * x[i]), -bound, bound - 1);
-    sum_xq = sum_xq + weighted[i] * q[i];
-    sum_qq = sum_qq + weights[i] * q[i] * q[i];
+// Several groups at once, one after the other in x and q: each of them waits for its own divisions only.
+template <int size, int bound, int groups> inline void fit_signed_by_turns(const F* x, F* q, F* scales) {
+  F sum_xq[groups], sum_qq[groups];
+  M is_zero[groups];
+  for (int g = 0; g < groups; ++g) {
+    F magnitude;
+    const F inverse = F::set(-bound) / largest_magnitude<size>(x + g * size, magnitude);
+    is_zero[g] = less(magnitude, smallest());
+    sum_xq[g] = sum_qq[g] = F::zero();
+    for (int i = g * size; i < (g + 1) * size; ++i) {
+      const F w = x[i] * x[i];
+      q[i] = clamp(rounded(inverse * x[i]), -bound, bound - 1);
+      sum_xq[g] = sum_xq[g] + w * x[i] * q[i];
+      sum_qq[g] = sum_qq[g] + w * q[i] * q[i];
+    }
   }
-  const M is_zero = less(magnitude, smallest());
   for (int turn = 0; turn < 5; ++turn) {
     M changed = less(F::zero(), F::zero());
-    for (int i = 0; i < size; ++i) {
-      const F old = q[i];
-      F xq = sum_xq - weighted[i] * old;
-      F qq = sum_qq - weights[i] * old * old;
-      const F l = clamp(nearest_int(x[i] * qq / xq), -bound, bound - 1);
-      const M is_other = less(F::zero(), xq) & !equal(l, old) & !is_zero;
-      xq = xq + weighted[i] * l;
-      qq = qq + weights[i] * l * l;
-      const M better = is_other & less(F::zero(), qq) & less(sum_xq * sum_xq * qq, xq * xq * sum_qq);
-      q[i] = select(better, l, old);
-      sum_xq = select(better, xq, sum_xq);
-      sum_qq = select(better, qq, sum_qq);
-      changed = changed | better;
-    }
+    for (int j = 0; j < size; ++j)
+      for (int g = 0; g < groups; ++g) {
+        const int i = g * size + j;
+        const F old = q[i], w = x[i] * x[i], wx = w * x[i];
+        F xq = sum_xq[g] - wx * old;
+        F qq = sum_qq[g] - w * old * old;
+        const F l = clamp(nearest_int(x[i] * qq / xq), -bound, bound - 1);
+        const M is_other = less(F::zero(), xq) & !equal(l, old) & !is_zero[g];
+        xq = xq + wx * l;
+        qq = qq + w * l * l;
+        const M better = is_other & less(F::zero(), qq) & less(sum_xq[g] * sum_xq[g] * qq, xq * xq * sum_qq[g]);
+        q[i] = select(better, l, old);
+        sum_xq[g] = select(better, xq, sum_xq[g]);
+        sum_qq[g] = select(better, qq, sum_qq[g]);
+        changed = changed | better;
+      }
     if (!any(changed)) break;
   }
-  for (int i = 0; i < size; ++i) q[i] = select(is_zero, F::zero(), q[i] + F::set(bound));
-  return select(is_zero | !less(F::zero(), sum_qq), F::zero(), sum_xq / sum_qq);
+  for (int g = 0; g < groups; ++g) {
+    for (int i = g * size; i < (g + 1) * size; ++i) q[i] = select(is_zero[g], F::zero(), q[i] + F::set(bound));
+    scales[g] = select(is_zero[g] | !less(F::zero(), sum_qq[g]), F::zero(), sum_xq[g] / sum_qq[g]);
+  }
 }
 
-// A search for a scale and a minimum is a struct that says what is tried: scales (high - low) / (top + first + step * i),
-// i = 0 .. n_steps. is_absolute: the error is that of magnitudes, not of squares. is_guarded: make_qkx3_quants, else
-// make_qkx2_quants.
+// A search for a scale and a minimum is a struct that says what is tried: the scales
+//     (high - low) / (top + first + step * i), i = 0 .. n_steps
+// is_absolute: the error is that of magnitudes, not of squares; is_guarded: make_qkx3_quants, else make_qkx2_quants.
 struct Weighted {
   static constexpr float first = -0.9f, step = 0.05f;
   static constexpr int n_steps = 36;
@@ -153,69 +160,110 @@ template <int size, int top> struct Quantizer {
   }
 };
 
-template <int size, bool is_absolute>
-inline F centred_error(const F* x, const F* weights, const F* q, F scale, F low) {
-  F error = F::zero();
-  for (int i = 0; i < size; ++i) {
-    const F off = scale * q[i] + low - x[i];
-    error = error + weights[i] * (is_absolute ? abs(off) : off * off);
-  }
-  return error;
-}
+// A group on its way to a scale and a minimum.
+template <class Search, int size, int top> struct Fit {
+  const F* x;
+  const F* weights;
+  F* q;
+  Quantizer<size, top> quantizer;
+  F sum_w, sum_x, first_low, low, scale, best;
+  F inverse, inverse_low;     // of the best quants
+  M is_flat, is_first;        // whether the best quants are still the first
+  F its_scale, its_low, its_inverse, determinant;  // of this step
+  F sum_q, sum_qq, sum_xq, error;
 
-// make_qkx2_quants and make_qkx3_quants: x ~ scale * q + low, low <= 0, q is 0 .. top.
-template <class Search, int size, int top>
-inline F fit_with_minimum(const F* x, const F* weights, F* q, F& low) {
-  Quantizer<size, top> quantizer{x, {}, {}};
-  extremes<size>(x, quantizer.least, quantizer.most);
-  F sum_w = weights[0], sum_x = weights[0] * x[0];
-  for (int i = 1; i < size; ++i) {
-    sum_w = sum_w + weights[i];
-    sum_x = sum_x + weights[i] * x[i];
-  }
-  const F high = quantizer.most, zero = F::zero();
-  const F first_low = select(less(zero, quantizer.least), zero, quantizer.least);
-  const M is_flat = at_most(high, first_low);
-  low = first_low;
   // a flat group's quants are set in the end; until then they must not keep the others from the fast way
-  const auto inverse_of = [&](float range) { return select(is_flat, zero, F::set(range) / (high - low)); };
-
-  F inverse = inverse_of(top), inverse_low = low;  // of the best quants
-  M is_first = at_most(zero, zero);
-  quantizer.template all<false>(inverse, low, q);
-  F scale = F::set(1.0f) / inverse;
-  F best = centred_error<size, Search::is_absolute>(x, weights, q, scale, low);
-  for (int step = 0; step <= Search::n_steps; ++step) {
-    const F tried = inverse_of(Search::first + Search::step * float(step) + float(top));
-    quantizer.template all<Search::is_guarded>(tried, low, q);
-    F sum_q = zero, sum_qq = zero, sum_xq = zero;
-    for (int i = 0; i < size; ++i) {
-      const F wq = weights[i] * q[i];
-      sum_q = sum_q + wq;
-      sum_qq = sum_qq + wq * q[i];
-      sum_xq = sum_xq + wq * x[i];
+  F inverse_of(float range) const { return select(is_flat, F::zero(), F::set(range) / (quantizer.most - low)); }
+  void begin() {
+    quantizer.x = x;
+    extremes<size>(x, quantizer.least, quantizer.most);
+    sum_w = weights[0];
+    sum_x = weights[0] * x[0];
+    for (int i = 1; i < size; ++i) {
+      sum_w = sum_w + weights[i];
+      sum_x = sum_x + weights[i] * x[i];
     }
-    const F determinant = sum_w * sum_qq - sum_q * sum_q;
-    F its_scale = (sum_w * sum_xq - sum_x * sum_q) / determinant;
-    F its_low = (sum_qq * sum_x - sum_q * sum_xq) / determinant;
-    const M is_above = less(zero, its_low);
-    its_low = select(is_above, zero, its_low);
+    first_low = low = select(less(F::zero(), quantizer.least), F::zero(), quantizer.least);
+    is_flat = at_most(quantizer.most, low);
+    is_first = at_most(F::zero(), F::zero());
+    inverse = inverse_of(top);
+    inverse_low = low;
+    quantizer.template all<false>(inverse, low, q);
+    its_scale = scale = F::set(1.0f) / inverse;
+    its_low = low;
+    error = F::zero();
+  }
+  void add_error(int i) {
+    const F off = its_scale * q[i] + its_low - x[i];
+    error = error + weights[i] * (Search::is_absolute ? abs(off) : off * off);
+  }
+  void attempt(int step) {
+    its_inverse = inverse_of(Search::first + Search::step * float(step) + float(top));
+    quantizer.template all<Search::is_guarded>(its_inverse, low, q);
+    sum_q = sum_qq = sum_xq = error = F::zero();
+  }
+  void add(int i) {
+    const F wq = weights[i] * q[i];
+    sum_q = sum_q + wq;
+    sum_qq = sum_qq + wq * q[i];
+    sum_xq = sum_xq + wq * x[i];
+  }
+  void solve() {
+    determinant = sum_w * sum_qq - sum_q * sum_q;
+    its_scale = (sum_w * sum_xq - sum_x * sum_q) / determinant;
+    its_low = (sum_qq * sum_x - sum_q * sum_xq) / determinant;
+    const M is_above = less(F::zero(), its_low);
+    its_low = select(is_above, F::zero(), its_low);
     its_scale = select(is_above, sum_xq / sum_qq, its_scale);
-    const F error = centred_error<size, Search::is_absolute>(x, weights, q, its_scale, its_low);
-    const M better = less(zero, determinant) & less(error, best) & !is_flat;
+  }
+  void keep_if_better() {
+    const M better = less(F::zero(), determinant) & less(error, best) & !is_flat;
     best = select(better, error, best);
     scale = select(better, its_scale, scale);
-    inverse = select(better, tried, inverse);
+    inverse = select(better, its_inverse, inverse);
     inverse_low = select(better, low, inverse_low);
     is_first = is_first & !better;
     low = select(better, its_low, low);
   }
-  for (int i = 0; i < size; ++i) {
-    F l = quantizer.wrapped(inverse, inverse_low, i);
-    if (Search::is_guarded) l = select(is_first, l, quantizer.guarded(inverse, inverse_low, i));
-    q[i] = select(is_flat, zero, l);
+  void finish() {
+    for (int i = 0; i < size; ++i) {
+      F l = quantizer.wrapped(inverse, inverse_low, i);
+      if (Search::is_guarded) l = select(is_first, l, quantizer.guarded(inverse, inverse_low, i));
+      q[i] = select(is_flat, F::zero(), l);
+    }
+    low = select(is_flat, first_low, low);
+    scale = select(is_flat, F::zero(), scale);
   }
-  return select(is_flat, zero, scale);
+};
+
+// make_qkx2_quants and make_qkx3_quants: x ~ scale * q + low, low <= 0, q is 0 .. top. Several groups at once, one
+// after the other in x, weights and q: while one waits for its sums, the others add.
+template <class Search, int size, int top, int groups>
+inline void fit_with_minimum(const F* x, const F* weights, F* q, F* scales, F* lows) {
+  Fit<Search, size, top> fits[groups];
+  for (int g = 0; g < groups; ++g) {
+    fits[g].x = x + g * size;
+    fits[g].weights = weights + g * size;
+    fits[g].q = q + g * size;
+    fits[g].begin();
+  }
+  for (int i = 0; i < size; ++i)
+    for (int g = 0; g < groups; ++g) fits[g].add_error(i);
+  for (int g = 0; g < groups; ++g) fits[g].best = fits[g].error;
+  for (int step = 0; step <= Search::n_steps; ++step) {
+    for (int g = 0; g < groups; ++g) fits[g].attempt(step);
+    for (int i = 0; i < size; ++i)
+      for (int g = 0; g < groups; ++g) fits[g].add(i);
+    for (int g = 0; g < groups; ++g) fits[g].solve();
+    for (int i = 0; i < size; ++i)
+      for (int g = 0; g < groups; ++g) fits[g].add_error(i);
+    for (int g = 0; g < groups; ++g) fits[g].keep_if_better();
+  }
+  for (int g = 0; g < groups; ++g) {
+    fits[g].finish();
+    scales[g] = fits[g].scale;
+    lows[g] = fits[g].low;
+  }
 }
 
 template <int size> inline F scaled_error(const F* x, const F* weights, const F* q, F scale) {

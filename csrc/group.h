@@ -46,7 +46,8 @@ template <int n> inline void load_columns(const float* const* rows, F* x) {
   }
 }
 
-// More than any codec can hold; sums of cubes stay below the end of the floats. NumPy: kernels/quants/_ggml.py, LARGEST.
+// More than any codec can hold; sums of cubes stay below the end of the floats. NumPy: LARGEST of
+// kernels/quants/_ggml.py.
 constexpr float kLargest = 1e9f;
 
 // The same, and whether all can be held: positive floats have the order of their bits, and NaN is above them.
@@ -57,7 +58,7 @@ template <int n> inline void load_values(Group& group, F* x) {
   if (any(!at_most(bits_to_float(most), F::set(kLargest)))) group.is_held = false;
 }
 
-// Four quants in the bytes of a word, the first lowest: of a, and of b in the bits from `shift` on.
+// Four quants in the bytes of a word, the first lowest.
 inline I four(const F* a) {
   return to_int(a[0]) | shift_left<8>(to_int(a[1])) | shift_left<16>(to_int(a[2])) | shift_left<24>(to_int(a[3]));
 }
@@ -67,7 +68,8 @@ template <int from, int bits> inline I bits_of(I bytes) {
   return shift_right<from>(bytes) & I::set(((1 << bits) - 1) * 0x01010101);
 }
 
-// n quants of `bits` bits each into bytes: of each `width` bytes come all the lowest bits first (kernels/quants/_bits.py).
+// The bits `from` .. `from + bits` of n quants into bytes, of which each `width` hold first what comes first, in their
+// lowest bits (kernels/quants/_bits.py, pack).
 template <int from, int bits, int width, int n> inline void put_quants(Group& group, const I* words, int at) {
   constexpr int lanes = 8 / bits;
   for (int run = 0; run < n / (lanes * width); ++run)

@@ -88,9 +88,10 @@ struct Kernels {
   void (*pack)(Codec codec, const uint8_t* const rows[kRowsPerBlock], int64_t columns, uint8_t* out);
   void (*decode_row)(Codec codec, const uint8_t* row, int64_t columns, float* out);
 
-  // encode.cpp: the blocks [first, last) of rows of `columns` floats into a block codec's bytes, `out` being where block 0
-  // goes. importance: of each column, or null; mean_squares: of each row, where the importance of codecs with blocks of
-  // 32 asks for it, or null. False if the codec cannot hold a value: it is no number, or too large for a scale.
+  // encode.cpp: the blocks [first, last) of rows of `columns` floats into a block codec's bytes, `out` being where
+  // block 0 goes. importance: of each column, or null; mean_squares: of each row, where the importance of codecs with
+  // blocks of 32 asks for it, or null. False if the codec cannot hold a value: it is no number, or too large for a
+  // scale.
   bool (*encode)(Codec codec, const float* x, const float* importance, const float* mean_squares, int64_t columns,
                  int64_t first, int64_t last, uint8_t* out);
   void (*mean_squares)(const float* x, int64_t n_rows, int64_t columns, float* out);  // columns: a multiple of 32

@@ -117,7 +117,8 @@ NewArray<double> statistics(const AnyArray& x) {
 constexpr int64_t kValuesInChunk = 1 << 15;
 
 // The bytes of a tensor, and whether they hold all values.
-nb::tuple encode(Pool& pool, const std::string& name, const AnyArray& values, const std::optional<AnyArray>& importance) {
+nb::tuple encode(Pool& pool, const std::string& name, const AnyArray& values,
+                 const std::optional<AnyArray>& importance) {
   const Codec codec = codec_of(name);
   if (!is_block_codec(codec)) throw std::invalid_argument("codec '" + name + "' has no encoder here");
   const float* x = elements<float>(values, "values", {-1, -1});

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 ROWS, COLUMNS = 3, 768
+HARD_BELOW, HARD_ANY = 110, 206
 
 
 def _random(seed: int) -> np.random.Generator:
@@ -48,6 +49,20 @@ def _rows_of_any_size() -> np.ndarray:
     return _normal(5, 24, 256) * 10.0 ** _random(6).integers(-10, 4, (24, 1))
 
 
+def _groups_of_any_size() -> np.ndarray:
+    return _normal(10, 16, 256) * 10.0 ** np.repeat(_random(11).integers(-20, 3, (16, 16)), 16, axis=1)
+
+
+def _beside_halves() -> np.ndarray:
+    """Whole numbers and a half, and their neighbours, in blocks whose largest is 127: a scale of 1 in Q8_0."""
+    halves = np.float32(_random(12).integers(-126, 126, (ROWS, COLUMNS)) + 0.5)
+    halves[:, ::5] = 0.5
+    values = np.nextafter(halves, np.float32(0) * halves)
+    values[:, ::3] = halves[:, ::3]
+    values[:, ::32] = 127
+    return values
+
+
 VALUES: dict[str, Callable[[], np.ndarray]] = {
     "normal": _normal,
     "heavy": _heavy,
@@ -64,6 +79,11 @@ VALUES: dict[str, Callable[[], np.ndarray]] = {
     "partly zero": _partly_zero,
     "of any size": _of_any_size,
     "rows of any size": _rows_of_any_size,
+    "groups of any size": _groups_of_any_size,
+    "beside halves": _beside_halves,
+    # seeds at which searches go to their ends: five turns, fits with a negative scale, a least value near the largest
+    "hard below zero": lambda: -np.abs(_normal(HARD_BELOW, 48, 256)) - 10 * _random(HARD_BELOW + 1).random((48, 1)),
+    "hard of any size": lambda: _normal(HARD_ANY, 48, 256) * 10.0 ** _random(HARD_ANY + 1).integers(-12, 4, (48, 256)),
     "one odd row": lambda: _normal(7, 1, 4864) * 0.05,
     # around the smallest numbers, where 1 / scale overflows, the smallest that counts, F16's subnormals, and its end
     **{f"near 1e{e}": lambda e=e: _normal(8) * 10.0**e for e in (-44, -40, -38, -30, -16, -14, -9, -6, 4)},  # type: ignore[misc]
@@ -75,8 +95,14 @@ def values(name: str) -> np.ndarray:
     return VALUES[name]().astype(np.float32)
 
 
+def _above_zero_in_every_block(weights: np.ndarray) -> np.ndarray:
+    empty = np.flatnonzero(~weights.reshape(-1, 32).any(axis=1))
+    weights[32 * empty] = 1e-3
+    return weights
+
+
 def importances(columns: int) -> dict[str, np.ndarray | None]:
-    """float32 [columns] each; the few that are above zero in "sparse" are in every block."""
+    """float32 [columns] each; in "sparse" and "few" most are zero, but never a whole block."""
     random = _random(9)
     sparse = random.random(columns) * (random.random(columns) < 0.3) + (np.arange(columns) % 32 == 0) * 1e-3
     made = {
@@ -84,6 +110,8 @@ def importances(columns: int) -> dict[str, np.ndarray | None]:
         "random": random.random(columns),
         "heavy": np.exp(4 * random.standard_normal(columns)),
         "sparse": sparse,
+        "few": _above_zero_in_every_block(random.random(columns) * (random.random(columns) < 0.15)),
+        "of two sizes": np.where(random.random(columns) < 0.1, 1e6, 1e-6),
         "tiny": 1e-30 * random.random(columns),
         "huge": 1e12 * random.random(columns),
     }

@@ -42,9 +42,13 @@ def defined(name: str, kind: str, what: str) -> tuple[np.ndarray, bool]:
 
 
 @pytest.mark.parametrize("name", ggml_oracle.CODECS)
-@pytest.mark.parametrize("what", ["none", "random", "sparse"])
+@pytest.mark.parametrize("what", ["none", "random", "few", "of two sizes"])
 def test_bytes_are_the_definitions(name: str, what: str) -> None:
-    for kind in quant_inputs.VALUES if what == "none" else ("normal", "heavy", "of any size", "negative"):
+    for kind in (
+        quant_inputs.VALUES
+        if what == "none"
+        else ("normal", "heavy", "negative", "hard below zero", "hard of any size")
+    ):
         values = quant_inputs.values(kind)
         weights = quant_inputs.importances(values.shape[1])[what]
         raw, is_held = native.encode(native.Pool(2), name, values, weights)

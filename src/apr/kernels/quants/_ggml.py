@@ -3,7 +3,8 @@
 A type's file has its definition in NumPy, `quantise`; where the compiled kernels are there, they compute the same bits
 faster. Three things differ from ggml, which writes what cannot be read back: values that are not finite are refused; so are
 those too large for a block's F16 scale; and a block whose importance is zero throughout is encoded as if there were none
-(ggml writes zeros, or NaN), as is one whose importance overflows.
+(ggml writes zeros, or NaN), as is one whose importance overflows. A group of a K-quant's block whose importance alone is
+zero is as ggml has it: in Q3_K and Q6_K, zeros.
 """
 
 from __future__ import annotations

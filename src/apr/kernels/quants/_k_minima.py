@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,14 @@ class Fit:
     minimum_bits: np.ndarray
     quants: np.ndarray
 
+    def within_six_bits(self) -> Fit:
+        """The same with bits, as bytes, of at most 63: what is negative becomes that."""
+        return replace(
+            self,
+            scale_bits=np.minimum(self.scale_bits & 0xFF, 63),
+            minimum_bits=np.minimum(self.minimum_bits & 0xFF, 63),
+        )
+
 
 def fit(values: np.ndarray, top: int, *, first: float, n_steps: int) -> Fit:
     """An element's error counts as its magnitude does, beside the group's mean. ggml-quants.c, quantize_row_q4_K_ref."""
@@ -39,7 +47,7 @@ def fit(values: np.ndarray, top: int, *, first: float, n_steps: int) -> Fit:
     )
     d, scale_bits = few_positive(scales.reshape(-1, 8), 63)
     dmin, minimum_bits = few_positive(minima.reshape(-1, 8), 63)
-    return Fit(d, np.minimum(scale_bits & 0xFF, 63), dmin, np.minimum(minimum_bits & 0xFF, 63), quants)
+    return Fit(d, scale_bits, dmin, minimum_bits, quants).within_six_bits()
 
 
 def fit_weighted(values: np.ndarray, importance: Importance, top: int) -> Fit:
@@ -55,7 +63,7 @@ def fit_weighted(values: np.ndarray, importance: Importance, top: int) -> Fit:
 def header_and_quants(values: np.ndarray, fit: Fit, top: int) -> tuple[np.ndarray, np.ndarray]:
     """d, dmin and the packed scales, uint8 [n_blocks, 16]; quants 0 .. top, uint8 [n_blocks, 256]."""
     packed = pack_scales_and_minima(fit.scale_bits.astype(np.uint8), fit.minimum_bits.astype(np.uint8))
-    bits = scales_and_minima(packed)  # not what was packed: a weighted fit's scale may be negative, which overflows
+    bits = scales_and_minima(packed)  # not what was packed: Q4_K's scale may be negative, and overflows into others
     stored = _fit.half(np.stack([fit.d, fit.dmin], axis=1))
     exact = stored.astype(np.float32)
     factors, offsets = exact[:, :1] * bits[:, 0], exact[:, 1:] * bits[:, 1]

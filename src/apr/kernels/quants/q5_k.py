@@ -36,7 +36,7 @@ class Codec(GgmlCodec):
         if importance is None:
             fit = _k_minima.fit(values, 31, first=-0.5, n_steps=15)
         else:
-            fit = _k_minima.fit_weighted(values, importance, 31)
+            fit = _k_minima.fit_weighted(values, importance, 31).within_six_bits()
         out[:, :16], quants = _k_minima.header_and_quants(values, fit, 31)
         out[:, 16:48] = pack(quants >> 4, 1, width=32)
         out[:, 48:] = pack(quants & 0x0F, 4, width=32)
