@@ -32,13 +32,18 @@ def _unrolled(runs: dict[str, list[Any]]) -> Iterator[tuple[str, Any]]:
 def test_each_tensor_gets_what_llama_cpp_gives_it(name: str) -> None:
     case = TABLE[name]
     shapes = by_name(case["shapes"])
-    assert len(case["types"]) == 2 * len(MIXTURES) - 1  # llama.cpp wants an importance matrix for q2_k_s
-    for asked, runs in case["types"].items():
-        mixture, kind = asked.split()
+    asked = {f"{mixture} {kind}" for mixture in MIXTURES for kind in ("plain", "importance")}
+    assert set(case["types"]) == asked - {
+        "q2_k_s plain",
+        "f32 plain",
+        "f32 importance",
+    }  # it wants importance for q2_k_s
+    for name_of_run, runs in case["types"].items():
+        mixture, kind = name_of_run.split()
         model = Shape(case["layers"], case["gqa"], has_importance=kind == "importance")
         chosen = _mixture.codecs(MIXTURES[mixture], shapes, model)
         expected = {key: codec for key, codec in by_name(runs).items() if key in chosen}
-        assert chosen == expected, asked
+        assert chosen == expected, name_of_run
         assert {key for key, shape in shapes.items() if len(shape) > 1} == set(chosen)
 
 
