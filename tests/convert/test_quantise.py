@@ -11,7 +11,7 @@ import pytest
 
 import ggml_oracle
 import tiny
-from apr.convert import _mixture, _quantise, transcode
+from apr.convert import _mixture, transcode
 from apr.convert._quantise import Importance, recipe
 from apr.errors import ConversionError, UsageError
 from apr.formats import gguf as gguf_format
@@ -95,7 +95,8 @@ def test_apr_holds_what_every_reader_of_it_decodes(tmp_path: Path, target: Path)
     result = transcode.convert(source, target / f"q{ENDING['apr']}", quantize=recipe("q4_k_m"))
     assert set(result.codecs) == {"f32", "q4_k", "q6_k"}
     narrow = tiny.write(tmp_path / "narrow", "gguf", NARROW)
-    assert set(transcode.convert(narrow, target / "n.apr", quantize=recipe("q4_k_m")).codecs) == {"f32", "f16"}
+    plain = transcode.convert(narrow, target / "n.apr", quantize=recipe("q4_k_m"))
+    assert set(plain.codecs) == {"f32", "f16"} and "tensors became f16: apr has no blocks" in plain.notes[0]
     assert np.isfinite(logits(target / "q.apr")).all()
 
 
@@ -192,7 +193,18 @@ def test_what_cannot_be_asked_is_said(tmp_path: Path, target: Path) -> None:
 def test_already_quantised_tensors_of_the_same_type_are_kept(tmp_path: Path, target: Path) -> None:
     source = tiny.write(tmp_path / "source", "gguf", NARROW, codec="q8_0")
     result = transcode.convert(source, target / "q.gguf", quantize=recipe("q8_0"))
-    assert result.n_quantized == 0
-    with open_model(source) as file:
-        checkpoint = Checkpoint(file)
-        assert _quantise.recipe("q8_0").shape(checkpoint.config) == _mixture.Shape(2, 2)
+    assert result.n_quantized == 0 and result.notes == ()
+
+
+@pytest.mark.parametrize("ending", ["gguf", "apr"])
+def test_rounding_what_was_rounded_before_is_told(ending: str, tmp_path: Path, target: Path) -> None:
+    source = tiny.write(tmp_path / "source", "gguf", NARROW, codec="q8_0")
+    result = transcode.convert(source, target / f"q.{ending}", quantize=recipe("q4_0"))
+    assert any(f"{result.n_quantized} tensors of the source were quantised already" in note for note in result.notes)
+
+
+def test_what_a_mixture_must_know_is_the_same_by_configuration_and_by_keys(tmp_path: Path) -> None:
+    with open_model(tiny.write(tmp_path, "gguf", NARROW)) as file:
+        assert isinstance(file, gguf_format.GgufFile)
+        found = recipe("q8_0").shape(Checkpoint(file).config), recipe("q8_0").shape_of_gguf(file)
+        assert found == (_mixture.Shape(2, 2), _mixture.Shape(2, 2))

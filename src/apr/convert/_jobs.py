@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from apr.convert import _carried, _items, _readback, _to_apr, _to_gguf, _to_safetensors
-from apr.convert._quantise import Recipe, digest
+from apr.convert._quantise import Recipe, again, digest
 from apr.convert._target import Target
 from apr.convert._to_gguf import QUANTIZATION_VERSION
 from apr.errors import ConversionError, UnsupportedError, UsageError
@@ -120,6 +120,7 @@ class Requantised(Copy):
                 f"{file.path}: tensors of type {', '.join(undecoded)}, which are not decoded here", known=quants.names()
             )
         self.counts = Counter(kept=len(self.specs) - len(changed), quantized=len(changed))
+        self.notes += again(file.tensors[name].codec for name in changed)
         self.n_bytes = sum(_items.n_bytes(codec, shape) for _, codec, shape in self.specs)
 
     def outgoing(self, progress: Progress) -> Outgoing:
@@ -221,6 +222,11 @@ class Transcoding:
             yield f"{head}, a copy of the embedding, was left out: the target ties it"
         if dropped := sorted(name for name in self.checkpoint.extra if name not in self.rope):
             yield f"{', '.join(dropped[:4])}: left out, the configuration says the same"
+        quantised = [item for item in self.items if item.treatment == "quantized"]
+        yield from again(item.source_codec for item in quantised)
+        plain = [item for item in quantised if item.codec == "f16"]
+        if plain and self.recipe is not None and self.recipe.mixture.base != "f16":
+            yield f"{len(plain)} tensors became f16: {self.target.format} has no blocks of the mixture that their rows fit"
         recoded = [item for item in self.items if item.treatment == "recoded"]
         moved = [item for item in recoded if _items.is_shifted(self.checkpoint, item.name, self.target.format)]
         if moved and self.target.format == "gguf":

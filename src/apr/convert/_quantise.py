@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,6 @@ from apr import __version__
 from apr.convert import _mixture
 from apr.convert._mixture import MIXTURES, Mixture, Shape
 from apr.errors import ConversionError, UsageError
-from apr.formats._base import ModelFile
 from apr.formats.gguf import GgufFile
 from apr.kernels import quants
 from apr.models._config import ModelConfig
@@ -117,10 +116,9 @@ def digest(raw: np.ndarray) -> str:
     return hashlib.blake2b(np.ascontiguousarray(raw).data, digest_size=16).hexdigest()
 
 
-def is_quantised_already(file: ModelFile) -> list[str]:
-    """Tensors whose values were rounded to blocks before."""
-    return [
-        name
-        for name, info in file.tensors.items()
-        if info.codec in quants.names() and quants.codec(info.codec).block_size > 1
-    ]
+def again(codecs: Iterable[str]) -> tuple[str, ...]:
+    """A note where values are rounded that were rounded before. codecs: that the source has of what is quantised."""
+    n = sum(quants.codec(codec).block_size > 1 for codec in codecs)
+    if not n:
+        return ()
+    return (f"{n} tensors of the source were quantised already; what that lost before is no part of any measure here",)
