@@ -119,11 +119,18 @@ def test_a_comparison_with_another_original_does_not_count(release: Path) -> Non
     assert "the plan names original" in criteria[2].sentence
 
 
-def test_an_original_that_is_gone_is_noted(release: Path) -> None:
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["nowhere", "another where we are"])
+def test_an_original_that_is_gone_is_noted(
+    elsewhere: bool, release: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    if elsewhere:  # a path of the plan begins at the plan's folder
+        tiny.write(here / "original", "safetensors", tiny.config("qwen2"))
     ship_plans.ran(release)
     shutil.rmtree(release / "original")
     report = ship_plans.report(release)
-    assert report.figure == 1 and "the reference original is not here" in report.notes[0]
+    assert report.figure == 1 and "original is not here" in report.notes[0]
 
 
 def test_a_model_that_is_gone_has_shown_nothing(release: Path) -> None:

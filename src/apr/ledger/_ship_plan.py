@@ -206,9 +206,9 @@ class _Reader:
         return self._contracts[path]
 
     def _model_path(self, named: str) -> str:
-        """A path from the plan's folder where something is there, else the name as it is."""
+        """A path from the plan's folder, never from the one that we are in; a name that is no path as it is."""
         path = self._path.parent / named
-        return str(path) if path.exists() else named
+        return str(path) if path.exists() or Path(named).exists() else named
 
     def _fields(self, value: Any, where: _yaml.Where, known: set[str], what: str) -> dict[str, Any]:
         if not isinstance(value, dict):
