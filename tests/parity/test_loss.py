@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import quantised_copies
+from apr.convert import convert
+from apr.convert._quantise import Importance, recipe
+from apr.formats import open_model
 from apr.parity import loss
 from apr.parity.why import why
 
@@ -42,3 +46,21 @@ def test_wrong_scales_are_refused_and_named_by_why(source: Path, tmp_path: Path)
 def test_the_same_file_loses_nothing(source: Path) -> None:
     report = loss.measure(source, source)
     assert report.tensors == () and report.refusals == () and all(one.kl_mean == 0 for one in report.regimes)
+
+
+def test_importance_leaves_the_tensors_to_the_ladder_and_wrong_scales_are_refused_all_the_same(
+    source: Path, tmp_path: Path
+) -> None:
+    with open_model(source) as file:
+        random = np.random.default_rng(2)
+        columns = {
+            name: (random.pareto(0.6, size=info.shape[-1]) + 1e-6).astype(np.float32)  # as heavy as real activations
+            for name, info in file.tensors.items()
+            if name.startswith("blk") and len(info.shape) > 1
+        }
+    copy = tmp_path / "q.gguf"
+    convert(source, copy, quantize=recipe("q4_0", Importance("m", columns)))
+    assert loss.measure(source, copy, is_weighted=True).refusals == ()
+    quantised_copies.with_wrong_scales(copy, by=1.4)
+    refusals = loss.measure(source, copy, is_weighted=True).refusals
+    assert [refusal.split(":")[0] for refusal in refusals] == [quantised_copies.CANONICAL]

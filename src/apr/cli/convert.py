@@ -145,7 +145,7 @@ def _convert(
             output,
             dequantize=dequantize,
             quantize=recipe,
-            measure=_measuring(path, found, force=force, threads=threads) if report else None,
+            measure=_measuring(path, found, recipe, force=force, threads=threads) if report else None,
             overwrite="replace" if force else "refuse",
             progress=(lambda _, n_bytes: advance(n_bytes)) if advance else None,
         )
@@ -160,7 +160,7 @@ def _convert(
 
 
 def _measuring(
-    source: Path, found: list[Loss], *, force: bool, threads: int | None
+    source: Path, found: list[Loss], recipe: Recipe | None, *, force: bool, threads: int | None
 ) -> Callable[[Path], Mapping[str, Any]]:
     """What looks at the new file before it gets its name."""
     from apr.cli import _chain
@@ -169,7 +169,8 @@ def _measuring(
 
     def measure(staged: Path) -> Mapping[str, Any]:
         with _chain.testing("measuring") as tell:
-            report = loss.measure(source, staged, threads=threads, progress=tell)
+            is_weighted = recipe is not None and recipe.importance is not None
+            report = loss.measure(source, staged, is_weighted=is_weighted, threads=threads, progress=tell)
         found.append(report)
         if report.refusals and not force:
             more = f" (and {len(report.refusals) - 1} more)" if report.refusals[1:] else ""

@@ -79,11 +79,15 @@ def measure(
     reference: str | Path,
     candidate: str | Path,
     *,
+    is_weighted: bool = False,
     seed: int = 0,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Loss:
     """Compare a copy with what it was made from: all tensors, then texts and chats, by our own exact engine.
+
+    is_weighted:  an importance matrix was used: values of little importance may be off by more than a step, so the ladder
+                  alone judges the tensors
 
     Raises  AprError for a file that cannot be read, or that is of another architecture.
     """
@@ -105,6 +109,9 @@ def measure(
         infos = [place.info for place in pair.candidate.checkpoint.tensors.values()]
     finally:
         pair.close()
+    broken = [link for link in links if link.verdict == "different" and not link.is_benign]
+    if is_weighted:
+        broken = [link for link in broken if not _is_of_weights(link)]
     verdict, benign = chain.verdict_of(links)
     logits = next(link for link in links if link.link == "logits")
     return Loss(
@@ -118,8 +125,8 @@ def measure(
         regimes=tuple(_regimes(logits)),
         verdict=verdict,
         benign=benign,
-        sentence=_sentence(links),
-        refusals=tuple(_refusals(tensors, links)),
+        sentence=_sentence(links, broken),
+        refusals=tuple(_refusals(tensors, broken)),
         seconds=time.perf_counter() - started,
     )
 
@@ -140,14 +147,20 @@ def _regimes(logits: LinkResult) -> list[RegimeLoss]:
     ]
 
 
-def _refusals(tensors: Sequence[TensorLoss], links: Sequence[LinkResult]) -> list[str]:
+def _refusals(tensors: Sequence[TensorLoss], broken: Sequence[LinkResult]) -> list[str]:
     refusals = [f"{tensor.tensor}: {tensor.refusal}" for tensor in tensors if tensor.refusal is not None]
-    return refusals + [
-        f"{link.link}: {link.sentence}" for link in links if link.verdict == "different" and not link.is_benign
-    ]
+    return refusals + [f"{link.link}: {link.sentence}" for link in broken]
 
 
-def _sentence(links: Sequence[LinkResult]) -> str:
+def _is_of_weights(link: LinkResult) -> bool:
+    """Whether what was found is in the weights, or follows from them."""
+    causes = [finding.cause for finding in link.findings if not finding.is_benign]
+    return bool(causes) and all(cause.startswith("weights.") for cause in causes)
+
+
+def _sentence(links: Sequence[LinkResult], broken: Sequence[LinkResult]) -> str:
     """Of the first link that is broken, else of the logits."""
-    broken = [link for link in links if link.verdict == "different" and not link.is_benign]
-    return (broken or [link for link in links if link.link == "logits"])[0].sentence
+    logits = next(link for link in links if link.link == "logits")
+    if not broken and not logits.is_benign:
+        return "every tensor loses what its type loses; by importance, single values may be off by more than a step"
+    return (broken or [logits])[0].sentence

@@ -79,18 +79,20 @@ def verify(
         kinds = _kinds(pair, importance or {}, links, progress)
     finally:
         pair.close()
-    broken = [link for link in links if link.verdict == "different" and not link.is_benign]
+    broken = [
+        link for link in links if link.verdict == "different" and not link.is_benign and not _is_shown(link, kinds)
+    ]
     open_ = [link for link in links if link.verdict in ("cannot_tell", "not_comparable")]
     answer: Answer = "not_made" if broken else "cannot_tell" if open_ else "made"
     return MadeFrom(
         original=str(original),
         copy=str(copy),
         answer=answer,
-        sentence=_sentence(kinds, (broken or open_)),
+        sentence=_sentence(list(kinds.values()), (broken or open_)),
         n_tensors=len(kinds),
-        n_same=kinds.count("same"),
-        n_reproduced=kinds.count("reproduced"),
-        n_rounded=kinds.count("rounded"),
+        n_same=list(kinds.values()).count("same"),
+        n_reproduced=list(kinds.values()).count("reproduced"),
+        n_rounded=list(kinds.values()).count("rounded"),
         links=links,
         seconds=time.perf_counter() - started,
         exit_code=EXIT_CODES[answer],
@@ -99,26 +101,34 @@ def verify(
 
 def _kinds(
     pair: Pair, importance: Mapping[str, np.ndarray], links: tuple[LinkResult, ...], progress: Progress | None
-) -> list[str]:
+) -> dict[str, str]:
     """What each tensor that both have is to the original."""
     weights = next(link for link in links if link.link == "weights")
     verdicts = {row["tensor"]: row["verdict"] for row in weights.measure.get("tensors", [])}
     if "n_tensors" not in weights.measure:
-        return []
+        return {}
     matches = census(pair).matches
-    found = []
+    found = {}
     for done, match in enumerate(matches):
         if progress is not None:
             progress("quantising again", done / len(matches))
         if verdicts.get(match.name, "exact") == "exact" or same_bytes(match.reference, match.candidate):
-            found.append("same")
+            found[match.name] = "same"
         elif _is_reproduced(pair.reference.checkpoint, pair.candidate.checkpoint, match.name, importance):
-            found.append("reproduced")
+            found[match.name] = "reproduced"
         else:
-            found.append(verdicts[match.name])
+            found[match.name] = verdicts[match.name]
         for place in (match.reference, match.candidate):
             place.release()
     return found
+
+
+def _is_shown(link: LinkResult, kinds: Mapping[str, str]) -> bool:
+    """Whether every tensor that rounding does not explain is bit for bit what quantising with this importance gives."""
+    rows = link.measure.get("tensors", []) if link.link == "weights" else []
+    return bool(rows) and all(
+        row["verdict"] in ("exact", "rounded") or kinds.get(row["tensor"]) == "reproduced" for row in rows
+    )
 
 
 def _is_reproduced(original: Checkpoint, copy: Checkpoint, name: str, importance: Mapping[str, np.ndarray]) -> bool:
