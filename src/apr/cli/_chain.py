@@ -60,6 +60,30 @@ def check_page(path: Path | None, *, option: str = "--html", endings: tuple[str,
         raise UsageError(f"{option} {path}: that file is there and is no page; give a name that ends in {endings[0]}")
 
 
+def check_folder(*paths: Path | None) -> None:
+    """Raise UsageError, before minutes of work, for a file that could not be written."""
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{path}: {path.parent} is not a folder; create it first")
+
+
+def written(report: Any, *wanted: tuple[Path | None, Callable[[Any, Path], None]]) -> int:
+    """Write what else is asked for of a report, after the answer is out; the exit code. wanted: where, and by what."""
+    from apr.reports import _gates, text
+
+    exit_code: int = report.exit_code
+    for path, save in wanted:
+        if path is None:
+            continue
+        try:
+            save(report, path)
+            click.echo(_gates.written_line(path), err=True)
+        except (OSError, UsageError) as exc:
+            click.echo(text.problem(f"{path}: {exc}"), err=True)
+            exit_code = _NO_PAGE
+    return exit_code
+
+
 def fetch(*subjects: str) -> None:
     """Have every subject's file here, pulled with a bar if it is not. Raises HubError for a name that nobody knows."""
     from apr import hub

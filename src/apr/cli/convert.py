@@ -124,13 +124,12 @@ def _convert(
 ) -> int:
     from apr import hub
     from apr._plain import plain
-    from apr.cli import _progress
+    from apr.cli import _chain, _progress
     from apr.convert.transcode import convert
     from apr.formats import open_model
     from apr.reports import _loss, json, text
 
-    if card is not None and not card.parent.is_dir():
-        raise UsageError(f"{card}: {card.parent} is not a folder; create it first")
+    _chain.check_folder(card)
     with _progress.downloading() as download:
         path = hub.resolve(model, progress=download)
 
@@ -186,28 +185,15 @@ def _measuring(
 def _verify(original: str, copy: str, *, imatrix: Path | None, threads: int | None, as_json: bool) -> int:
     from apr import hub
     from apr.cli import _chain, _progress
+    from apr.convert import _imatrix_file
     from apr.parity import made_from
     from apr.reports import _loss, json
 
     with _progress.downloading() as download:
         paths = [hub.resolve(name, progress=download) for name in (original, copy)]
+    columns = _imatrix_file.read(imatrix).columns if imatrix is not None else None
     with _chain.testing("verifying") as tell:
-        report = made_from.verify(*paths, importance=_columns(imatrix, paths[0]), threads=threads, progress=tell)
+        report = made_from.verify(*paths, importance=columns, threads=threads, progress=tell)
     report = dataclasses.replace(report, original=original, copy=copy)
     click.echo(json.dumps(report) if as_json else _loss.made_from(report))
     return report.exit_code
-
-
-def _columns(imatrix: Path | None, original: Path) -> Mapping[str, Any] | None:
-    """An importance matrix by canonical names."""
-    if imatrix is None:
-        return None
-    from apr.convert import _imatrix_file, _items
-    from apr.formats import open_model
-    from apr.models._checkpoint import Checkpoint
-
-    columns = _imatrix_file.read(imatrix).columns
-    with open_model(original) as file:
-        checkpoint = Checkpoint(file)
-        names = {_items.gguf_name(checkpoint, name): name for name in checkpoint.expected}
-    return {names[gguf]: values for gguf, values in columns.items() if gguf in names}

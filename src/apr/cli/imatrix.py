@@ -9,7 +9,7 @@ import click
 from apr.cli._options import json_option, model_argument, threads_option
 from apr.errors import UsageError
 
-_DEFAULT_CHUNK = 512
+_DEFAULT_CHUNK = 512  # tokens, as llama-imatrix has it
 
 
 @click.command(short_help="Collect an importance matrix over a text.")

@@ -12,8 +12,6 @@ from apr.cli._chain import seed_option
 from apr.cli._options import complete_model, json_option, subject_argument, threads_option
 from apr.errors import UsageError
 
-_NOT_WRITTEN = 2
-
 
 @click.command(short_help="Is this model fit to be released?")
 @subject_argument
@@ -76,9 +74,10 @@ def command(
     from apr.qa import _reference, gate
     from apr.qa._judged import Judged
     from apr.reports import _gates, json
+    from apr.reports import html as pages
+    from apr.reports import junit as cases
 
-    for path in (html, junit):
-        _check_folder(path)
+    _chain.check_folder(html, junit)
     _chain.check_page(html)
     earlier = _read(previous) if previous is not None else None
     _chain.check_no_predictions(model)
@@ -95,13 +94,7 @@ def command(
     ):
         report = gate.run(profile, judged, only=only, progress=progress)
     click.echo(json.dumps(report) if as_json else _gates.gates(report))
-    return _written(report, html=html, junit=junit)
-
-
-def _check_folder(path: Path | None) -> None:
-    """Raise UsageError, before minutes of work, for a report that could not be written."""
-    if path is not None and not path.parent.is_dir():
-        raise UsageError(f"{path}: {path.parent} is not a folder; create it first")
+    return _chain.written(report, (html, pages.save), (junit, cases.save))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -112,22 +105,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("schema") != "apr.qa/1":
         raise UsageError(f"--previous {path}: no report of apr qa; give what apr qa --json printed")
     return found
-
-
-def _written(report: Any, *, html: Path | None, junit: Path | None) -> int:
-    """Write the pages, after the answer is out; the exit code."""
-    from apr.reports import _gates, text
-    from apr.reports import html as pages
-    from apr.reports import junit as cases
-
-    exit_code: int = report.exit_code
-    for path, save in ((html, pages.save), (junit, cases.save)):
-        if path is None:
-            continue
-        try:
-            save(report, path)
-            click.echo(_gates.written_line(path), err=True)
-        except (OSError, UsageError) as exc:
-            click.echo(text.problem(f"{path}: {exc}"), err=True)
-            exit_code = _NOT_WRITTEN
-    return exit_code

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from apr.cli._options import json_option, store_option
-from apr.errors import UsageError
-
-if TYPE_CHECKING:
-    from apr.ledger.ship import ShipReport
-
-_NOT_WRITTEN = 2
 
 
 @click.command(short_help="May these models be handed out? The figure, computed.")
@@ -47,30 +40,12 @@ def command(plan: Path, store: Path, html: Path | None, card: Path | None, model
     apr ship release/ship.yaml --card README.md
     """
     from apr import hub
+    from apr.cli import _chain
     from apr.ledger import ship
-    from apr.reports import _ship, json
-
-    for path in (html, card):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{path}: {path.parent} is not a folder; create it first")
-    report = ship.ship(ship.read(plan), folder=store, resolve=lambda name: hub.resolve(name, offline=True))
-    click.echo(json.dumps(report) if as_json else _ship.ship(report))
-    return _written(report, html=html, card=card, model=model)
-
-
-def _written(report: ShipReport, *, html: Path | None, card: Path | None, model: str | None) -> int:
-    """Write page and card, after the answer is out; the exit code."""
-    from apr.reports import _model_card, _ship, text
+    from apr.reports import _model_card, _ship, json
     from apr.reports import html as pages
 
-    exit_code = report.exit_code
-    for path, save in ((html, pages.save), (card, partial(_model_card.save, model=model))):
-        if path is None:
-            continue
-        try:
-            save(report, path)
-            click.echo(_ship.written_line(path), err=True)
-        except (OSError, UsageError) as exc:
-            click.echo(text.problem(f"{path}: {exc}"), err=True)
-            exit_code = _NOT_WRITTEN
-    return exit_code
+    _chain.check_folder(html, card)
+    report = ship.ship(ship.read(plan), folder=store, resolve=lambda name: hub.resolve(name, offline=True))
+    click.echo(json.dumps(report) if as_json else _ship.ship(report))
+    return _chain.written(report, (html, pages.save), (card, partial(_model_card.save, model=model)))

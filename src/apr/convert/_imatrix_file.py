@@ -9,7 +9,7 @@ load_legacy_imatrix), October 2026.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,8 +162,3 @@ class _Cursor:
         taken = self._data[self._at : self._at + n_bytes]
         self._at += n_bytes
         return taken
-
-
-def names_of(datasets: Sequence[Path]) -> tuple[str, ...]:
-    """Datasets as the file names them: without the folders that they lie in."""
-    return tuple(path.name for path in datasets)

@@ -41,7 +41,7 @@ MIXTURES = {
 _FALLBACKS = {"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0"}
 _LAST = "f16"
 _BLOCK = re.compile(r"blk\.(\d+)\.")
-_EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
+_HEAD = "output.weight"
 # small, and read as they are by every engine
 _KEPT = re.compile(
     r"_norm\.weight$|ffn_gate_inp\.weight$|ffn_gate_tid2eid\.weight$|altup|laurel|per_layer_model_proj|^position_embd\.weight$"

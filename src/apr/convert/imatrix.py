@@ -21,7 +21,6 @@ from apr.hub import digest
 from apr.models._decoder import Span
 
 SCHEMA = "apr.imatrix/1"
-DEFAULT_CHUNK = 512  # tokens, as llama-imatrix has it
 _LONGEST_TEXT_BYTES = 1 << 30
 # the slot that a layer's matrices are multiplied with
 _INPUTS = {
@@ -111,7 +110,7 @@ def imatrix(
     output: Path,
     *,
     name: str,
-    chunk_size: int = DEFAULT_CHUNK,
+    chunk_size: int,
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Imatrix:
@@ -123,7 +122,7 @@ def imatrix(
     found = Collected(
         sums={name: values.astype(np.float32) for name, values in sums.items()},
         counts=dict.fromkeys(sums, n_tokens),
-        datasets=_imatrix_file.names_of([text]),
+        datasets=(text.name,),
         n_chunks=n_chunks,
         chunk_size=chunk_size,
     )

@@ -43,7 +43,7 @@ def why_not(check: Check | None, *, reference: str | None) -> str | None:
     """Why a check cannot be run here; None if it can."""
     if check is None:
         return "no check of ours stands behind this test: add `check:` to it"
-    if reference is None and any("{reference}" in argument for argument in check.arguments):
+    if reference is None and check.needs_reference:
         return "it compares with an original, and none was given: --reference ORIGINAL"
     return None
 

@@ -78,6 +78,11 @@ class Check:
         """The command line behind `apr`."""
         return ({"gate": "qa", "link": "parity"}.get(self.kind, self.name), *self.arguments)
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it compares with an original."""
+        return any("{reference}" in argument for argument in self.arguments)
+
 
 @dataclass(frozen=True, slots=True)
 class Falsification:

@@ -294,8 +294,8 @@ def _stands(
 def _against(found: Standing, test: Falsification, entry: Entry, reference: Subject | None) -> Standing:
     """A comparison counts only with the original that the plan names."""
     compared = entry.record.begun.reference
-    needs_one = test.check is not None and any("{reference}" in word for word in test.check.argv)
-    if found.word != "discharged" or not needs_one or reference is None or compared is None:
+    compares = test.check is not None and test.check.needs_reference
+    if found.word != "discharged" or not compares or reference is None or compared is None:
         return found
     if compared.tensors_sha256 == reference.tensors_sha256:
         return found

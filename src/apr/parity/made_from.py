@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from apr.convert import _items
 from apr.engines._subject import Subject
 from apr.kernels import quants
 from apr.models._checkpoint import Checkpoint
@@ -68,7 +70,7 @@ def verify(
 ) -> MadeFrom:
     """Compare a copy with what it is said to be made from; no engine runs.
 
-    importance:  float32 [columns] by canonical name, of the importance matrix that it was quantised with
+    importance:  float32 [columns] by GGUF name, of the importance matrix that it was quantised with
     Raises       AprError for a file that cannot be read.
     """
     started = time.perf_counter()
@@ -83,16 +85,17 @@ def verify(
         link for link in links if link.verdict == "different" and not link.is_benign and not _is_shown(link, kinds)
     ]
     open_ = [link for link in links if link.verdict in ("cannot_tell", "not_comparable")]
+    counts = Counter(kinds.values())
     answer: Answer = "not_made" if broken else "cannot_tell" if open_ else "made"
     return MadeFrom(
         original=str(original),
         copy=str(copy),
         answer=answer,
-        sentence=_sentence(list(kinds.values()), (broken or open_)),
+        sentence=_sentence(counts, (broken or open_)),
         n_tensors=len(kinds),
-        n_same=list(kinds.values()).count("same"),
-        n_reproduced=list(kinds.values()).count("reproduced"),
-        n_rounded=list(kinds.values()).count("rounded"),
+        n_same=counts["same"],
+        n_reproduced=counts["reproduced"],
+        n_rounded=counts["rounded"],
         links=links,
         seconds=time.perf_counter() - started,
         exit_code=EXIT_CODES[answer],
@@ -139,16 +142,16 @@ def _is_reproduced(original: Checkpoint, copy: Checkpoint, name: str, importance
     if values.shape != info.shape:
         return False
     try:
-        made = quants.codec(info.codec).encode(values, importance.get(name))
+        made = quants.codec(info.codec).encode(values, importance.get(_items.gguf_name(copy, name)))
     except ValueError:
         return False
     return bool(np.array_equal(made, copy.raw(name)))
 
 
-def _sentence(kinds: list[str], deciding: list[LinkResult]) -> str:
+def _sentence(counts: Counter[str], deciding: list[LinkResult]) -> str:
     if deciding:
         return f"{deciding[0].link}: {deciding[0].sentence}"
-    counted = ((kinds.count("same"), "hold the same values"), (kinds.count("reproduced"), "are bit for bit what quantising the original gives"),
-               (kinds.count("rounded"), "differ by no more than their type rounds"))  # fmt: skip
+    counted = ((counts["same"], "hold the same values"), (counts["reproduced"], "are bit for bit what quantising the original gives"),
+               (counts["rounded"], "differ by no more than their type rounds"))  # fmt: skip
     said = ", ".join(f"{n} {what}" for n, what in counted if n)
-    return f"of {len(kinds)} tensors {said}; tokenizer, template and configuration are the original's"
+    return f"of {counts.total()} tensors {said}; tokenizer, template and configuration are the original's"

@@ -70,7 +70,6 @@ def _test(test: Standing, at: Path) -> dict[str, Any]:
         "run": test.run,
         "link": _link(test.evidence, at) if test.evidence is not None else None,
         "command": shlex.join(test.command),
-        "observed": [(path, value) for path, value in test.observed.items() if isinstance(value, int | float | str)],
         "tested_at": _ship.shown_time(test.tested_at),
     }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from apr.reports._marks import MARKS
 from apr.reports._style import Style, paint
 from apr.reports._table import facts, hanging, width
-from apr.reports.text import _aside, visible
+from apr.reports.text import visible
 
 if TYPE_CHECKING:
     from apr.ledger.ship import Change, Criterion, ShipModel, ShipReport, Verdict
@@ -89,11 +89,6 @@ def next_command(report: ShipReport) -> str:
             reference = f" --reference {shlex.quote(model.reference)}" if model.reference is not None else ""
             return f"apr contract verify {shlex.quote(model.model)}{contracts}{reference}{store}"
     return ""
-
-
-def written_line(path: Path) -> str:
-    """Where a page or a card went, in one line for standard error."""
-    return _aside(f"written to {path}")
 
 
 def _model(model: ShipModel) -> str:

@@ -189,7 +189,7 @@ def imatrix(result: Imatrix) -> str:
             f"apr convert {_quoted(result.model)} -o OUT.gguf --quantize q4_k_m --imatrix {_quoted(str(result.path))}",
         ),
     ]
-    head = f"{_plural(result.n_entries, 'matrix')} in {result.seconds:.1f} s".replace("matrixs", "matrices")
+    head = f"{result.n_entries} matrices in {result.seconds:.1f} s"
     return f"{paint(visible(str(result.path)), 'bold')}: {head}\n{facts(rows)}"
 
 
