@@ -12,7 +12,9 @@ import quantised_copies
 from apr.convert import convert
 from apr.convert._quantise import Importance, recipe
 from apr.formats import open_model
-from apr.parity import loss
+from apr.parity import chain, loss
+from apr.parity._link import LinkResult, undecided
+from apr.parity._pair import Pair
 from apr.parity.why import why
 
 
@@ -64,3 +66,16 @@ def test_importance_leaves_the_tensors_to_the_ladder_and_wrong_scales_are_refuse
     quantised_copies.with_wrong_scales(copy, by=1.4)
     refusals = loss.measure(source, copy, is_weighted=True).refusals
     assert [refusal.split(":")[0] for refusal in refusals] == [quantised_copies.CANONICAL]
+
+
+def test_a_copy_that_could_not_be_asked_is_not_called_honest(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = quantised_copies.quantised(source, tmp_path / "q.gguf")
+    inner = chain.compare
+
+    def compare(link: str, pair: Pair) -> LinkResult:
+        return undecided("logits", "cannot_tell", "the engine gave up") if link == "logits" else inner(link, pair)
+
+    monkeypatch.setattr(chain, "compare", compare)
+    assert loss.measure(source, copy).refusals == ("what the copy says was not compared: the engine gave up",)

@@ -54,3 +54,8 @@ def test_the_card_s_block_is_replaced_and_escaped(tmp_path: Path) -> None:
 
 def test_the_same_file_has_a_table_too() -> None:
     assert "the same values" in _loss.loss(dataclasses.replace(LOSS, tensors=()))
+
+
+def test_what_was_left_out_is_said() -> None:
+    assert "all 21 compared" in _loss.loss(LOSS)
+    assert "19 of 21 compared" in _loss.loss(dataclasses.replace(LOSS, n_measured=19))

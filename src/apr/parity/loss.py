@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,10 +114,11 @@ def measure(
         broken = [link for link in broken if not _is_of_weights(link)]
     verdict, benign = chain.verdict_of(links)
     logits = next(link for link in links if link.link == "logits")
+    n_tensors = len(pair.reference.checkpoint.expected)
     return Loss(
         reference=str(reference),
         candidate=str(candidate),
-        n_tensors=len(pair.reference.checkpoint.expected),
+        n_tensors=n_tensors,
         n_measured=len(tensors),
         bits_per_weight=8 * sum(info.n_bytes for info in infos) / sum(info.n_elements for info in infos),
         tensors=tuple(tensor for tensor in tensors if tensor.max_abs > 0),
@@ -126,7 +127,7 @@ def measure(
         verdict=verdict,
         benign=benign,
         sentence=_sentence(links, broken),
-        refusals=tuple(_refusals(tensors, broken)),
+        refusals=(*_refusals(tensors, broken), *_unseen(len(tensors), n_tensors, logits)),
         seconds=time.perf_counter() - started,
     )
 
@@ -150,6 +151,14 @@ def _regimes(logits: LinkResult) -> list[RegimeLoss]:
 def _refusals(tensors: Sequence[TensorLoss], broken: Sequence[LinkResult]) -> list[str]:
     refusals = [f"{tensor.tensor}: {tensor.refusal}" for tensor in tensors if tensor.refusal is not None]
     return refusals + [f"{link.link}: {link.sentence}" for link in broken]
+
+
+def _unseen(n_measured: int, n_tensors: int, logits: LinkResult) -> Iterator[str]:
+    """What was not compared: nothing is shown of it."""
+    if n_measured < n_tensors:
+        yield f"only {n_measured} of {n_tensors} tensors could be compared"
+    if not logits.measure.get("regimes") and logits.verdict != "different":
+        yield f"what the copy says was not compared: {logits.sentence}"
 
 
 def _is_of_weights(link: LinkResult) -> bool:

@@ -31,7 +31,7 @@ _ANSWERS: dict[Answer, tuple[str, Style]] = {
 def loss(report: Loss) -> str:
     """By encoding, the tensors that lost most, then what the copy says otherwise."""
     lines = [table(*_by_codec(report), right=(1, 2, 3, 4)), ""]
-    lines.append(f"worst of {report.n_measured} tensors, all {report.n_tensors} compared")
+    lines.append(f"worst of {report.n_measured} tensors, {_covered(report)} compared")
     lines += [f"  {visible(_worst(tensor))}" for tensor in _ordered(report)[:_SHOWN]]
     lines += ["", table(*_by_regime(report), right=(1, 2, 3, 4, 5))]
     floor = f"; two computations of one model differ by {report.kl_floor:.2g}" if report.kl_floor is not None else ""
@@ -79,7 +79,7 @@ def card_block(report: Loss, *, title: str) -> str:
         BEGIN,
         f"## What {escaped(title)} lost",
         "",
-        f"{report.bits_per_weight:.2f} bits a weight; all {report.n_measured} tensors and "
+        f"{report.bits_per_weight:.2f} bits a weight; {_covered(report)} tensors and "
         f"{sum(one.n_positions for one in report.regimes)} positions compared with the source by apr.",
         "",
         *_markdown_table(header, rows),
@@ -96,6 +96,12 @@ def made_from(report: MadeFrom) -> str:
     said, style = _ANSWERS[report.answer]
     rows = [(link.link, f"{link.verdict.replace('_', ' ')}: {visible(link.sentence)}") for link in report.links]
     return "\n".join([facts(rows), "", f"{paint(said, style)}: {visible(report.sentence)}"])
+
+
+def _covered(report: Loss) -> str:
+    """How many of the tensors were looked at."""
+    is_all = report.n_measured >= report.n_tensors
+    return f"all {report.n_tensors}" if is_all else f"{report.n_measured} of {report.n_tensors}"
 
 
 def _by_codec(report: Loss) -> tuple[list[str], list[list[str]]]:
