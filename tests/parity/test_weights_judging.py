@@ -11,6 +11,7 @@ import pytest
 import ggml_oracle
 import tiny
 from apr.formats import open_model
+from apr.kernels import quants
 from parity.weight_defects import UP1
 from parity.weight_subjects import compared
 
@@ -78,3 +79,25 @@ def test_a_few_values_changed_in_a_plain_file_are_named_with_their_row(tmp_path:
     first = tiny.write(tmp_path / "first", "safetensors", config)
     (found,) = compared(first, tiny.write(tmp_path / "second", "gguf", config, planted)).findings
     assert (found.cause, found.where["tensor"], found.where["row"]) == ("weights.unexplained", UP1, 17)
+
+
+@pytest.mark.parametrize("copy", ["f16", "bf16"])
+def test_a_copy_in_half_precision_may_come_between(copy: str, tmp_path: Path) -> None:
+    """f32 weights are often converted to a half-precision GGUF and quantised from that."""
+    config = tiny.config(hidden_size=512, intermediate_size=512, head_dim=128)
+    random = np.random.default_rng(0)
+    weights = {
+        name: array if array.ndim == 1 else (0.05 * random.standard_normal(array.shape)).astype(np.float32)
+        for name, array in tiny.tensors(config).items()
+    }
+    copied = {
+        name: quants.codec(copy).decode(quants.codec(copy).encode(array), array.shape)
+        for name, array in weights.items()
+    }
+    first = tiny.write(tmp_path / "first", "safetensors", config, weights=weights)
+    second = tiny.write(tmp_path / "second", "gguf", config, weights=copied, codec="q8_0")
+    result = compared(first, second)
+    assert result.is_benign and f"by way of a copy in {copy}" in result.sentence, result.sentence
+    cut = {name: (a.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32) for name, a in weights.items()}
+    third = tiny.write(tmp_path / "third", "gguf", config, weights=cut, codec="q8_0")
+    assert not compared(first, third).is_benign, "cut off in place of rounded"

@@ -20,7 +20,7 @@ of ones, squared normals and log-normals up to sigma 3: the tests repeat the mea
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,7 @@ _PLAIN = {
 }
 _EXPONENT = np.uint32(0x7F800000)
 _TOUCHING = 1e-3  # of a step: a decoded value this near to an end of the grid is the end
-_ARITHMETIC = 1e-3  # of a step: quotients computed in float32 that fall on the other side of a half
+ARITHMETIC = 1e-3  # of a step: quotients computed in float32 that fall on the other side of a half
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Allowance:
     half:          float32, half a step: what plain rounding explains; its square over 3 is the mean square of the error
     below, above:  float32; all three have the shape of the values, or one that spreads over them
     refitted:      consecutive elements whose scale may have been fitted anew after their quants were chosen; 0 for none
+    is_centred:    of those, whether zero is a point whatever the scale
     is_grid:       of a block codec
     """
 
@@ -55,12 +56,13 @@ class Allowance:
     below: np.ndarray
     above: np.ndarray
     refitted: int = 0
+    is_centred: bool = False
     is_grid: bool = False
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Allowance:
         """With all three parts changed in one way; parts that spread over the values as they are stay."""
         half, below, above = (change(p) if p.ndim else p for p in (self.half, self.below, self.above))
-        return Allowance(half, below, above, self.refitted, self.is_grid)
+        return replace(self, half=half, below=below, above=above)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +146,14 @@ def _on_grid(grid: _Grid, values: np.ndarray, rule: _Rule) -> Allowance:
     missing = n_groups * (flat.size // n_groups if n_groups == 1 else rule.group) - flat.size
     padded = np.concatenate([flat, np.zeros(missing, dtype=np.float32)]) if missing else flat
     groups = padded.reshape(n_groups, -1)
-    inside = grid.step * np.float32(0.5 + _ARITHMETIC + rule.fit) + grid.slack
+    inside = grid.step * np.float32(0.5 + ARITHMETIC + rule.fit) + grid.slack
     touch = grid.step * np.float32(_TOUCHING)
     below = np.where(groups <= grid.lo + touch, inside + grid.overshoot, inside)
     above = np.where(groups >= grid.hi - touch, inside + grid.overshoot, inside)
     # a group without a step holds one value: what it stood for is anything that was too small for a scale
     half = np.where(grid.step > 0, grid.step * np.float32(0.5), grid.lost)
-    found = Allowance(np.broadcast_to(half, groups.shape), below, above, rule.group if rule.fit else 0, is_grid=True)
+    half, refitted, is_centred = np.broadcast_to(half, groups.shape), rule.group if rule.fit else 0, rule.least < 0
+    found = Allowance(half, below, above, refitted, is_centred, is_grid=True)
     return found.each(lambda part: part.reshape(-1)[: flat.size].reshape(values.shape))
 
 

@@ -122,7 +122,10 @@ def _sentence(cause: Cause, group: Sequence[Outcome]) -> str:
         types = f"{first.codec_candidate} where the reference has {first.codec_reference}"
         if first.codec_candidate == first.codec_reference:
             types = f"{first.codec_candidate} in both, rounded otherwise"
-        return f"{_subject(names)} {_are(names)} {types}: within what rounding explains, relative L2 up to {worst:.2g}"
+        copies = sorted({outcome.where["copy"] for outcome in group if "copy" in outcome.where})
+        way = f", by way of a copy in {' or '.join(copies)}" if copies else ""
+        said = f"{_subject(names)} {_are(names)} {types}{way}"
+        return f"{said}: within what rounding explains, relative L2 up to {worst:.2g}"
     if cause == "weights.swapped":
         return _swapped(group)
     if len(group) == 1:

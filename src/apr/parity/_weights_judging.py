@@ -19,7 +19,7 @@ from apr.parity._weights_census import EMBEDDING, HEAD, Census, Match
 from apr.parity._weights_findings import Outcome
 from apr.parity._weights_measures import INTERMEDIATE, Damage, Judgement, Pool, damage, judge_whole
 from apr.parity._weights_others import Others
-from apr.parity._weights_rows import Readable, Tensor, certain, first_rows
+from apr.parity._weights_rows import Readable, Tensor, certain, copied, first_rows
 
 # a tensor's damage is local if it is in fewer blocks than this share
 _LOCAL = 0.05
@@ -33,6 +33,8 @@ _STRAY = 1e-4
 _SAME_WEIGHTS = 0.5
 # tensors without an explanation after which the models are taken for different ones, and no transform is looked for
 _MOST_SEARCHED = 24
+# the types that a reference may have been copied to before it was rounded further
+_COPIES = {"f64": ("f16", "bf16"), "f32": ("f16", "bf16"), "f16": ("bf16",), "bf16": ("f16",)}
 _PLAIN_BLOCK = 32  # columns, where the encoding has no blocks
 
 
@@ -81,7 +83,10 @@ def judged(counted: Census, pool: Pool, progress: Callable[[float], None]) -> li
     rest = []
     for one in measured:
         own = made_from and one.codecs[0] != "f32"
-        if (outcome := _rounded(one, own=own, is_weighted=is_weighted)) is not None:
+        outcome = _rounded(one, own=own, is_weighted=is_weighted)
+        if outcome is None:
+            outcome = _rounded_by_way_of_a_copy(one, pool, own=own, is_weighted=is_weighted)
+        if outcome is not None:
             outcomes.append(outcome)
         else:
             rest.append(_again(one, pool) if own and one.judgement.n else one)
@@ -137,6 +142,19 @@ def _rounded(one: _Measured, *, own: bool, is_weighted: bool) -> Outcome | None:
         return None
     is_blocks = any(is_block_codec(codec) for codec in (one.codecs[1:] if own else one.codecs))
     return one.outcome("rounded", "drift.quantization" if is_blocks else "drift.precision", "", "is rounded", {})
+
+
+def _rounded_by_way_of_a_copy(one: _Measured, pool: Pool, *, own: bool, is_weighted: bool) -> Outcome | None:
+    """Rounded, of a copy that had less precision than the reference has: models are often decoded to one first."""
+    b = one.judgement
+    if not b.n or b.n_nonfinite or not (b.n_refitted or b.worst[0] <= INTERMEDIATE * abs(b.worst[5])):
+        return None
+    for codec in _COPIES.get(one.codecs[0], ()):
+        copy = replace(one, judgement=judge_whole(copied(one.reference, codec), one.candidate, pool))
+        found = _rounded(copy, own=own, is_weighted=is_weighted)
+        if found is not None:
+            return one.outcome(found.verdict, found.cause, "", f"is rounded, of a copy in {codec}", {"copy": codec})
+    return None
 
 
 def _is_scattered(b: Judgement) -> bool:

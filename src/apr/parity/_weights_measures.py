@@ -9,18 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
 
+from apr.parity._refitted_blocks import are_refitted
+from apr.parity._rounding_bounds import Allowance
 from apr.parity._weights_rows import Readable, Rows, chunks
 
 # of the projections of a row: two unrelated rows look alike within a tenth with a chance under 1e-6
 N_PROJECTIONS = 32
-# half steps from the line that a block's points follow: one, and the error of the line
-_REFIT = 1.6
 # half a unit of BF16, as a share of the value: the coarsest type that a model is decoded to before it is quantised again
 INTERMEDIATE = 2.0**-8
 # share of the values beyond the bound from which a tensor is not looked at for refitted blocks: honest ones have 0.01
@@ -35,7 +35,7 @@ class Judgement:
 
     n_beyond:        values that differ by more than both encodings' rounding explains together
     n_beyond_own:    by more than the candidate's rounding explains alone: it was not made from this reference, or wrongly
-    n_refitted, n_refitted_own:  those of them that a scale of their block's own explains; see `_refitted`
+    n_refitted, n_refitted_own:  those of them that a scale of their block's own explains; see `_refitted_blocks`
     n_refitted_blocks, n_refitted_rows:  the blocks of these, and the rows most of whose blocks they are
     n_nonfinite:     of the candidate where the reference is finite
     worst:           the largest of (difference - bound), and its row, column, difference, bound, reference value
@@ -197,42 +197,40 @@ def _suspected(
     excess = np.maximum(moved - (up + at(theirs.allowance.above)), -moved - (down + at(theirs.allowance.below)))
     worst = int(np.argmax(excess))
     counts = {"n_beyond": int(np.count_nonzero(excess > 0)), "n_beyond_own": int(np.count_nonzero(own))}
-    if counts["n_beyond_own"]:
-        n_refitted, n_blocks, n_rows = _refitted(suspects[excess > 0], c, r, ours, theirs)
-        counts |= {"n_refitted": n_refitted, "n_refitted_blocks": n_blocks, "n_refitted_rows": n_rows}
-        exact = replace(theirs, allowance=replace(theirs.allowance, refitted=0))
-        counts["n_refitted_own"] = _refitted(suspects[own], c, r, ours, exact)[0]
+    counts |= _refitted(suspects[excess > 0], c, r, ours.allowance, theirs.allowance)
+    copied = np.abs(r) * np.float32(INTERMEDIATE)
+    of_copies = _refitted(suspects[own], c, r, ours.allowance, Allowance(copied, copied, copied))
+    counts["n_refitted_own"] = of_copies.get("n_refitted", 0)
     return int(suspects[worst]), float(excess[worst]), counts
 
 
-def _refitted(beyond: np.ndarray, c: np.ndarray, r: np.ndarray, ours: Rows, theirs: Rows) -> tuple[int, int, int]:
-    """Values beyond the bound that are points chosen by another scale than the block's: (values, blocks, rows).
+def _refitted(beyond: np.ndarray, c: np.ndarray, r: np.ndarray, ours: Allowance, theirs: Allowance) -> dict[str, int]:
+    """Of the values beyond the bound, those in blocks that have a scale of their own, and how these blocks lie.
 
-    ggml's importance-weighted Q4_0 and its kin choose the points by one scale and write another, fitted to the important
-    values (ggml-quants.c, make_qx_quants): the unimportant ones are then off by up to half their size, all of a block by
-    one factor between 1/2 and 3/2. `beyond` has their flat indices. Whether a tensor has such blocks here and there, as honest files do, or everywhere in
-    a row, is for the caller to judge.
+    Whether a tensor has such blocks here and there, as honest files do, or everywhere in a row, is for the caller to judge.
+
+    beyond:  int64, flat indices
     """
-    side, x, y = (ours, r, c) if ours.allowance.refitted else (theirs, c, r)
-    group = side.allowance.refitted
+    allowed, unsure, points, original = (ours, theirs, c, r) if ours.refitted else (theirs, ours, r, c)
+    group = allowed.refitted
     if not group or c.shape[1] % group or not beyond.size or beyond.size > _MOST_REFITTED * c.size:
-        return 0, 0, 0
+        return {}
     n_marked = np.bincount(beyond // group, minlength=c.size // group)  # of each block
     at = np.flatnonzero(n_marked)
-    half = np.broadcast_to(ours.allowance.half + theirs.allowance.half, c.shape).reshape(-1, group)[at]
-    x, y = x.reshape(-1, group)[at].astype(np.float64), y.reshape(-1, group)[at].astype(np.float64)
-    inner = (side.allowance.below == side.allowance.above).reshape(-1, group)[at]  # neither end of the grid
-    n = np.maximum(inner.sum(axis=1, keepdims=True), 1)
-    x_mean = (x * inner).sum(axis=1, keepdims=True) / n
-    y_mean = (y * inner).sum(axis=1, keepdims=True) / n
-    slope = ((x - x_mean) * (y - y_mean) * inner).sum(axis=1) / ((x - x_mean) ** 2 * inner).sum(axis=1)
-    left = np.abs(y - y_mean - slope[:, None] * (x - x_mean))
-    fits = ((left <= _REFIT * half) | ~inner).all(axis=1) & (slope > 0.45) & (slope < 1.6)
+
+    def blocks(part: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.broadcast_to(part, c.shape).reshape(-1, group)[at]
+        return found
+
     is_fitted = np.zeros(n_marked.size, dtype=bool)
-    is_fitted[at] = fits
+    is_fitted[at] = are_refitted(blocks(original), unsure.each(blocks), blocks(points), allowed.each(blocks))
     by_row = is_fitted.reshape(c.shape[0], -1)
     mostly = int(np.count_nonzero(by_row.sum(axis=1) * 2 > by_row.shape[1])) if by_row.shape[1] > 1 else 0
-    return int(n_marked[is_fitted].sum()), int(np.count_nonzero(is_fitted)), mostly
+    return {
+        "n_refitted": int(n_marked[is_fitted].sum()),
+        "n_refitted_blocks": int(np.count_nonzero(is_fitted)),
+        "n_refitted_rows": mostly,
+    }
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> float:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from apr.kernels import quants
+from apr.kernels.quants._block import BlockCodec
 from apr.models._checkpoint import Place
 from apr.parity._rounding_bounds import Allowance, allowance
 
@@ -153,7 +154,8 @@ class Transformed:
             found = _multiplied(found, np.full((1, 1), t.factor, dtype=np.float32))
         if t.offset:
             values = found.values + np.float32(t.offset)
-            found = Rows(values, _widened(found.allowance, np.abs(values) * _SUM_ERROR))
+            allowed = replace(found.allowance, is_centred=False)
+            found = Rows(values, _widened(allowed, np.abs(values) * _SUM_ERROR))
         return found
 
 
@@ -208,6 +210,25 @@ class _Certain:
         nothing = np.zeros((), dtype=np.float32)
         allowed = np.abs(values) * self.share if self.share else nothing
         return Rows(values, Allowance(nothing, allowed, allowed))
+
+
+def copied(tensor: Readable, codec: str) -> Readable:
+    """The tensor as a copy of it in `codec` holds it, a plain floating-point type: what models pass through on their way."""
+    return _Copied(tensor, quants.codec(codec))
+
+
+class _Copied:
+    """Something rounded to a plain floating-point type, with the allowance it had before."""
+
+    def __init__(self, original: Readable, codec: BlockCodec) -> None:
+        self.original = original
+        self.codec = codec
+        self.shape = original.shape
+
+    def read(self, rows: slice | np.ndarray) -> Rows:
+        found = self.original.read(rows)
+        values = self.codec.decode(self.codec.encode(found.values).reshape(-1), found.values.shape)
+        return replace(found, values=values)
 
 
 class _Head:
