@@ -11,11 +11,12 @@ import pytest
 
 import tiny
 from apr.convert import convert, plan
+from apr.convert._quantise import recipe
 from apr.errors import ConversionError, UnsupportedError, UsageError
 from apr.formats import apr as apr_format
 from apr.formats import gguf as gguf_format
 from apr.formats import open_model, safetensors
-from apr.formats._base import Outgoing
+from apr.formats._base import ModelFile, Outgoing
 from apr.kernels import quants
 from apr.models._config import ModelConfig, RopeScaling
 from convert.conversion_runs import ENDING, TOKEN_IDS, leftovers, logits, same_bits, transformers_logits
@@ -357,3 +358,24 @@ def test_other_spellings_of_a_dimension_are_renamed_in_a_copy_and_told(
     assert any("n_layers" in note for note in report.notes)
     with open_model(target / "m.apr") as file:
         assert file.metadata["num_layers"] == 2 and "n_layers" not in file.metadata
+
+
+@pytest.mark.parametrize(("to", "quantised_to"), [(".gguf", None), (".apr", None), (".gguf", "q8_0"), (".apr", "q4_0")])
+def test_what_was_read_is_let_go_on_both_sides(
+    tmp_path: Path, target: Path, to: str, quantised_to: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory stays near one tensor: pages of a mapped file that were read count until they are given up."""
+    source = tiny.write(tmp_path / "source", "gguf")
+    released: list[tuple[str, str]] = []
+    plain = ModelFile.release
+
+    def release(self: ModelFile, name: str, start: int, stop: int) -> None:
+        released.append((self.path.suffix, name))
+        assert (start, stop) == (0, self.tensors[name].n_bytes)
+        plain(self, name, start, stop)
+
+    monkeypatch.setattr(ModelFile, "release", release)
+    convert(source, target / f"copy{to}", quantize=recipe(quantised_to) if quantised_to else None)
+    with open_model(source) as before, open_model(target / f"copy{to}") as after:
+        assert {name for suffix, name in released if suffix == ".gguf"} >= set(before.tensors)
+        assert {name for suffix, name in released if suffix == to} >= set(after.tensors)

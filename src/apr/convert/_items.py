@@ -25,6 +25,7 @@ Dequantize = Literal["f32", "f16", "bf16"]
 
 APR_CODECS = ("f32", "f16", "bf16", "q4_k", "q6_k")  # what every reader of `.apr` decodes
 DEQUANTIZED = ("f32", "f16", "bf16")
+_PIECE = 1 << 22
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -101,12 +102,20 @@ def refuse_strangers(checkpoint: Checkpoint) -> None:
         )
     if _HEAD in checkpoint.tensors and _HEAD not in checkpoint.expected:
         head, embedding = checkpoint.tensors[_HEAD].info, checkpoint.tensors[_EMBEDDING].info
-        is_copy = head.codec == embedding.codec and np.array_equal(checkpoint.raw(_HEAD), checkpoint.raw(_EMBEDDING))
+        is_copy = head.codec == embedding.codec and are_same(checkpoint.raw(_HEAD), checkpoint.raw(_EMBEDDING))
+        for name in (_HEAD, _EMBEDDING):
+            checkpoint.tensors[name].release()
         if not is_copy:
             raise ConversionError(
                 f"{checkpoint.file.path}: the configuration ties the output head to the embedding, and the file holds another {_HEAD}; "
                 "set tie_word_embeddings to false if it is meant, or remove the tensor"
             )
+
+
+def are_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two flat arrays are equal; compared in pieces, so that nothing of their size is made."""
+    pieces = range(0, max(one.size, other.size), _PIECE)
+    return one.size == other.size and all(np.array_equal(one[i : i + _PIECE], other[i : i + _PIECE]) for i in pieces)
 
 
 def is_rope_tensor(name: str) -> bool:

@@ -69,9 +69,15 @@ class Copy:
 
     def outgoing(self, progress: Progress) -> Outgoing:
         """The source itself."""
-        return Outgoing(
-            self._metadata(), self.specs, _counted(self.file.raw, self.file, progress), dict(self.file.documents)
-        )
+
+        def data(name: str) -> np.ndarray:
+            progress(self.file.tensors[name].n_bytes)
+            return self.file.raw(name)
+
+        return Outgoing(self._metadata(), self.specs, self._in_turn(data), dict(self.file.documents))
+
+    def _in_turn(self, data: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+        return _in_turn(data, lambda name: self.file.release(name, 0, self.file.tensors[name].n_bytes))
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare the copy with its source."""
@@ -133,11 +139,10 @@ class Requantised(Copy):
             if codec != info.codec:
                 raw = self.recipe.encode(name, name, self.file.array(name), codec)
                 self.digests[name] = digest(raw)
-                self.file.release(name, 0, info.n_bytes)
             progress(raw.size)
             return raw
 
-        return Outgoing(self._metadata(), self.specs, data)
+        return Outgoing(self._metadata(), self.specs, self._in_turn(data))
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare what was written with the source, and with what was made of it."""
@@ -193,17 +198,22 @@ class Transcoding:
             progress(encoded.size)
             return encoded
 
+        def release(name: str) -> None:
+            if name in by_name:
+                self.checkpoint.tensors[by_name[name].source_name].release()
+
+        in_turn = _in_turn(data, release)
         if self.target.format == "gguf":
             keys, notes = _to_gguf.metadata(config, spec, carried, items)
             self.notes += notes
             if self.recipe is not None:
                 keys["general.file_type"] = self.recipe.mixture.file_type
-            return Outgoing({**keys, **self.provenance}, self.specs, data)
+            return Outgoing({**keys, **self.provenance}, self.specs, in_turn)
         if self.target.format == "apr":
             keys = _to_apr.metadata(self.checkpoint, spec, carried, items)
-            return Outgoing({**keys, **self.provenance}, self.specs, data)
+            return Outgoing({**keys, **self.provenance}, self.specs, in_turn)
         documents = _to_safetensors.documents(config, spec, carried, items)
-        return Outgoing(_to_safetensors.metadata(carried), self.specs, data, documents)
+        return Outgoing(_to_safetensors.metadata(carried), self.specs, in_turn, documents)
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare what was written with the source, tensor by tensor."""
@@ -255,12 +265,17 @@ def job_for(
     return Transcoding(file, target, dequantize=dequantize, recipe=recipe, provenance=provenance)
 
 
-def _counted(raw: Callable[[str], np.ndarray], file: ModelFile, progress: Progress) -> Callable[[str], np.ndarray]:
-    def data(name: str) -> np.ndarray:
-        progress(file.tensors[name].n_bytes)
-        return raw(name)
+def _in_turn(data: Callable[[str], np.ndarray], release: Callable[[str], None]) -> Callable[[str], np.ndarray]:
+    """`data`, which gives up the memory of what it was asked for last: that has been written by then."""
+    last: list[str] = []
 
-    return data
+    def next_data(name: str) -> np.ndarray:
+        while last:
+            release(last.pop())
+        last.append(name)
+        return data(name)
+
+    return next_data
 
 
 def _left_behind(file: ModelFile) -> list[str]:

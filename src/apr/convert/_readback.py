@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from apr.convert import _config_check
-from apr.convert._items import Item, encode_values, is_rope_tensor
+from apr.convert._items import Item, are_same, encode_values, is_rope_tensor
 from apr.convert._quantise import digest
 from apr.errors import ConversionError
 from apr.formats import open_model
@@ -98,6 +98,8 @@ def check_tensors(
                 f"tensor {item.name!r} reads back as {info.codec} {list(info.shape)}, expected {item.codec} {list(item.shape)}"
             )
         _compare(source, written, item, digests)
+        source.tensors[item.source_name].release()
+        written.tensors[item.name].release()
         progress(item.n_bytes)
     counts: Counter[str] = Counter(item.treatment for item in items)
     codecs = sorted({item.codec for item in items if item.treatment == "dequantized"} - {"f32"})
@@ -224,7 +226,7 @@ def refuse_difference(name: str, before: np.ndarray, after: np.ndarray, *, shape
     before, after:  float32 [shape], or uint8 [n_bytes] in `codec`
     """
     one, other = (a.reshape(-1) if a.dtype == np.uint8 else a.reshape(-1).view(np.uint32) for a in (before, after))
-    if np.array_equal(one, other):
+    if are_same(one, other):
         return
     if one.size != other.size:
         raise ConversionError(f"tensor {name!r} reads back with {other.size} values or bytes, expected {one.size}")
@@ -257,6 +259,8 @@ def check_requantised(
                 refuse_other_blocks(name, raw, digests)
             else:
                 refuse_difference(name, source.raw(name), raw, shape=shape, codec=codec)
+                source.release(name, 0, raw.size)
+            written.release(name, 0, raw.size)
             progress(raw.size)
     kept = len(specs) - len(digests)
     return [
@@ -277,6 +281,8 @@ def check_copy(source: ModelFile, path: Path, *, progress: Progress) -> list[str
             if (found.codec, found.shape) != (info.codec, info.shape):
                 raise ConversionError(f"tensor {name!r} reads back as {found.codec} {list(found.shape)}")
             refuse_difference(name, source.raw(name), written.raw(name), shape=info.shape, codec=info.codec)
+            source.release(name, 0, info.n_bytes)
+            written.release(name, 0, info.n_bytes)
             progress(info.n_bytes)
         if dict(written.documents) != dict(source.documents):
             raise ConversionError("the side files read back differently")

@@ -121,7 +121,9 @@ class AprFile(ModelFile):
             return [*sentences, "no footer: nothing guards the metadata, the index and the data"]
         mapped, computed = self.map(self.path), 0
         for start in range(0, self._footer, _CHUNK_BYTES):
-            computed = zlib.crc32(mapped.bytes_at(start, min(_CHUNK_BYTES, self._footer - start)).data, computed)
+            n_bytes = min(_CHUNK_BYTES, self._footer - start)
+            computed = zlib.crc32(mapped.bytes_at(start, n_bytes).data, computed)
+            mapped.release(start, n_bytes)
         stored = int.from_bytes(mapped.bytes_at(self._footer, _apr_header.FOOTER_BYTES).tobytes(), "little")
         if stored != computed:
             message = (
