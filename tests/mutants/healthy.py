@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +11,41 @@ import numpy as np
 
 import tiny
 from apr.engines._subject import Subject
-from mutants import _quantisers, models
+from mutants import healthy_rounding, models
 from mutants._engines import InPieces, OneByOne, Wrapped, loader
-from mutants._gguf import GgufParts
-from mutants._gguf import Tensor as GgufTensor
 from mutants._patient import Patient, open_patient
 from mutants._patient_gguf import GgufPatient
 from mutants._patient_safetensors import SafetensorsPatient
-from mutants._safetensors import Tensor, write_tensors
-from mutants.mutant import Healthy, Planted, Ward
+from mutants._safetensors import write_tensors
+from mutants.healthy_rounding import requantised
+from mutants.mutant import Healthy, Make, Planted, Ward, each
 from mutants.plant_tokenizer import shorten_padding
 
 _ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3")
 _VARIANTS = ("llama-tied", "llama-linear", "llama-yarn", "qwen2-tied")
-_CODECS = ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-Make = Callable[[Ward, Healthy], Planted]
 
 
 def pairs() -> list[Healthy]:
     """Those of the twins."""
-    return [*_containers(), *_arithmetic(), *_rounding(), *_harmless(), *_language()]
+    return [*_containers(), *_arithmetic(), *healthy_rounding.pairs(), *_harmless(), *_language()]
 
 
 def real() -> list[Healthy]:
     """Those of the real models."""
     both = ("smollm2", "qwen2.5-coder:0.5b")
     return [
-        *_each("threads.1_and_2", both, _threads),
-        *_each("kernels.numpy", ("smollm2",), _numpy),
-        *_each("schedule.in_pieces", ("smollm2",), _wrapped(InPieces)),
-        *_each("format.dequantised_f32", ("smollm2",), _requantised("f32")),
-        *_each("rounding.f16", ("smollm2",), _requantised("f16")),
-        *_each("rounding.q8_0", both, _requantised("q8_0")),
-        *_each("rounding.q5_1", ("smollm2",), _requantised("q5_1")),
-        *_each("rounding.q4_0", ("smollm2",), _requantised("q4_0")),
-        *_each("harmless.keys_reordered", both, _operated("gguf", _reorder)),
-        *_each("harmless.metadata_added", both, _operated("gguf", _more_metadata)),
-        *_each("template.blank_between_blocks", ("smollm2",), _operated("gguf", _comment_in_template)),
-        *_each("activations.int8", both, _int8("q8_0")),
+        *each("threads.1_and_2", both, _threads),
+        *each("kernels.numpy", ("smollm2",), _numpy),
+        *each("schedule.in_pieces", ("smollm2",), _wrapped(InPieces)),
+        *each("format.dequantised_f32", ("smollm2",), requantised("f32")),
+        *each("rounding.f16", ("smollm2",), requantised("f16")),
+        *each("rounding.q8_0", both, requantised("q8_0")),
+        *each("rounding.q5_1", ("smollm2",), requantised("q5_1")),
+        *each("rounding.q4_0", ("smollm2",), requantised("q4_0")),
+        *each("harmless.keys_reordered", both, _operated("gguf", _reorder)),
+        *each("harmless.metadata_added", both, _operated("gguf", _more_metadata)),
+        *each("template.blank_between_blocks", ("smollm2",), _operated("gguf", _comment_in_template)),
+        *each("activations.int8", both, _int8("q8_0")),
     ]
 
 
@@ -57,66 +54,50 @@ def _containers() -> list[Healthy]:
     found = [
         healthy
         for first, second in formats
-        for healthy in _each(f"format.{first}_{second}", (*_ARCHITECTURES, *_VARIANTS), _formats(first, second))
+        for healthy in each(f"format.{first}_{second}", (*_ARCHITECTURES, *_VARIANTS), _formats(first, second))
     ]
-    again = [h for f in tiny.FORMATS for h in _each(f"format.{f}_again", ("qwen2", "gemma3_text"), _formats(f, f))]
-    return [*found, *again, *_each("format.f16_both", ("llama", "qwen2"), _formats("safetensors", "gguf", codec="f16"))]
+    again = [h for f in tiny.FORMATS for h in each(f"format.{f}_again", ("qwen2", "gemma3_text"), _formats(f, f))]
+    return [*found, *again, *each("format.f16_both", ("llama", "qwen2"), _formats("safetensors", "gguf", codec="f16"))]
 
 
 def _arithmetic() -> list[Healthy]:
     return [
-        *_each("threads.1_and_2", ("llama", "qwen2", "gemma3_text"), _threads),
-        *_each("kernels.numpy", _ARCHITECTURES, _numpy),
-        *_each("schedule.wrapped", ("llama", "qwen3"), _wrapped(Wrapped)),
-        *_each("schedule.one_by_one", ("llama", "qwen2"), _wrapped(OneByOne)),
-        *_each("schedule.in_pieces", ("mistral", "qwen2", "gemma3_text"), _wrapped(InPieces)),
-        *_each("activations.int8", ("llama", "qwen2", "qwen3"), _int8("q8_0")),
-        *_each("activations.int8_q4", ("llama", "qwen2"), _int8("q4_0")),
-    ]  # fmt: skip
-
-
-def _rounding() -> list[Healthy]:
-    return [
-        *(h for codec in _CODECS for h in _each(f"rounding.{codec}", ("llama", "qwen2"), _rounded(codec))),
-        *(h for codec in ("f16", "q8_0", "q4_0") for h in _each(f"rounding.{codec}", ("gemma3_text", "qwen3", "phi3"), _rounded(codec))),
-        *(h for codec in _quantisers.ENCODERS for h in _each(f"rounding.{codec}", ("llama-wide", "qwen2-wide"), _k_rounded(codec))),
-        *_each("rounding.bf16_folder", ("llama", "qwen2", "gemma3_text"), _bf16_folder),
-        *_each("rounding.mixed", ("llama", "qwen2"), _mixed),
-        *_each("rounding.tied_q8_0", ("llama-tied",), _rounded("q8_0")),
+        *each("threads.1_and_2", ("llama", "qwen2", "gemma3_text"), _threads),
+        *each("kernels.numpy", _ARCHITECTURES, _numpy),
+        *each("schedule.wrapped", ("llama", "qwen3"), _wrapped(Wrapped)),
+        *each("schedule.one_by_one", ("llama", "qwen2"), _wrapped(OneByOne)),
+        *each("schedule.in_pieces", ("mistral", "qwen2", "gemma3_text"), _wrapped(InPieces)),
+        *each("activations.int8", ("llama", "qwen2", "qwen3"), _int8("q8_0")),
+        *each("activations.int8_q4", ("llama", "qwen2"), _int8("q4_0")),
     ]  # fmt: skip
 
 
 def _harmless() -> list[Healthy]:
     return [
-        *_each("harmless.shards", ("llama", "qwen2", "gemma3_text"), _sharded),
-        *_each("harmless.tensors_reordered", ("llama", "qwen3"), _operated("gguf", _reorder_tensors)),
-        *_each("harmless.tensors_reordered_folder", ("qwen2",), _operated("safetensors", _reorder_tensors)),
-        *_each("harmless.keys_reordered", ("llama", "gemma3_text"), _operated("gguf", _reorder)),
-        *_each("harmless.metadata_added", ("llama", "qwen2"), _operated("gguf", _more_metadata)),
-        *_each("harmless.metadata_added_folder", ("qwen3",), _operated("safetensors", _more_config)),
-        *_each("harmless.tied_head_stored", ("llama-tied", "qwen2-tied", "gemma3_text"), _operated("safetensors", _store_head)),
-        *_each("harmless.tied_head_stored_gguf", ("llama-tied",), _operated("gguf", _store_head)),
-        *_each("harmless.vocabulary_padded", ("llama", "qwen2", "qwen3"), _padded),
-        *_each("harmless.vocabulary_padded_gguf", ("qwen2",), _padded_gguf),
+        *each("harmless.shards", ("llama", "qwen2", "gemma3_text"), _sharded),
+        *each("harmless.tensors_reordered", ("llama", "qwen3"), _operated("gguf", _reorder_tensors)),
+        *each("harmless.tensors_reordered_folder", ("qwen2",), _operated("safetensors", _reorder_tensors)),
+        *each("harmless.keys_reordered", ("llama", "gemma3_text"), _operated("gguf", _reorder)),
+        *each("harmless.metadata_added", ("llama", "qwen2"), _operated("gguf", _more_metadata)),
+        *each("harmless.metadata_added_folder", ("qwen3",), _operated("safetensors", _more_config)),
+        *each("harmless.tied_head_stored", ("llama-tied", "qwen2-tied", "gemma3_text"), _operated("safetensors", _store_head)),
+        *each("harmless.tied_head_stored_gguf", ("llama-tied",), _operated("gguf", _store_head)),
+        *each("harmless.vocabulary_padded", ("llama", "qwen2", "qwen3"), _padded),
+        *each("harmless.vocabulary_padded_gguf", ("qwen2",), _padded_gguf),
         # as upstream's importers leave it: no reader looks for a name of a row that nobody writes
-        *_each("harmless.padding_unnamed", ("qwen3",), _operated("apr", shorten_padding)),
-        *_each("harmless.inverse_frequencies_stored", ("llama",), _operated("safetensors", _store_frequencies)),
+        *each("harmless.padding_unnamed", ("qwen3",), _operated("apr", shorten_padding)),
+        *each("harmless.inverse_frequencies_stored", ("llama",), _operated("safetensors", _store_frequencies)),
     ]  # fmt: skip
 
 
 def _language() -> list[Healthy]:
     return [
-        *_each("template.comment", ("llama", "qwen2"), _operated("gguf", _comment_in_template)),
-        *_each("template.written_otherwise", ("llama", "qwen3"), _operated("gguf", _double_quotes)),
-        *_each("template.in_its_own_file", ("qwen2",), _operated("safetensors", _template_file)),
-        *_each("stop.list_in_other_order", ("llama",), _operated("safetensors", _stop_order)),
-        *_each("tokenizer.pre_by_its_other_name", ("qwen2",), _operated("gguf", _other_name)),
+        *each("template.comment", ("llama", "qwen2"), _operated("gguf", _comment_in_template)),
+        *each("template.written_otherwise", ("llama", "qwen3"), _operated("gguf", _double_quotes)),
+        *each("template.in_its_own_file", ("qwen2",), _operated("safetensors", _template_file)),
+        *each("stop.list_in_other_order", ("llama",), _operated("safetensors", _stop_order)),
+        *each("tokenizer.pre_by_its_other_name", ("qwen2",), _operated("gguf", _other_name)),
     ]
-
-
-def _each(name: str, variants: Sequence[str], make: Make) -> list[Healthy]:
-    group, _, short = name.partition(".")
-    return [Healthy(group, short, variant, make) for variant in variants]
 
 
 # files
@@ -128,91 +109,6 @@ def _formats(first: str, second: str, *, codec: str = "f32") -> Make:
         return Planted(ward.subject(a), ward.subject(b))
 
     return make
-
-
-def _rounded(codec: str) -> Make:
-    """Float32 against the same weights in another encoding, by gguf-py."""
-
-    def make(ward: Ward, pair: Healthy) -> Planted:
-        reference = ward.healthy(pair.variant, "safetensors")
-        return Planted(ward.subject(reference), ward.subject(ward.healthy(pair.variant, "gguf", codec=codec)))
-
-    return make
-
-
-def _k_rounded(codec: str) -> Make:
-    def make(ward: Ward, pair: Healthy) -> Planted:
-        return _encoded(ward, pair, lambda name, shape: codec if len(shape) == 2 else None)
-
-    return make
-
-
-def _mixed(ward: Ward, pair: Healthy) -> Planted:
-    """As published files are: the embedding finer than the rest, one of the feed-forward's coarser."""
-
-    def kind(name: str, shape: tuple[int, ...]) -> str | None:
-        if len(shape) != 2:
-            return None
-        return "q8_0" if "embd" in name or name == "output.weight" else "q4_0" if "ffn_down" in name else "q5_1"
-
-    return _encoded(ward, pair, kind)
-
-
-def _encoded(ward: Ward, pair: Healthy, codec_of: Callable[[str, tuple[int, ...]], str | None]) -> Planted:
-    import gguf
-
-    parts = GgufParts(ward.healthy(pair.variant, "gguf"))
-    for name, tensor in parts.tensors.items():
-        codec = codec_of(name, tensor.shape)
-        if codec is None:
-            continue
-        values = tensor.data.view("<f4").reshape(tensor.shape)
-        if codec in _quantisers.ENCODERS:
-            kind, encode = _quantisers.ENCODERS[codec]
-            data = encode(values)
-        else:
-            kind = gguf.GGMLQuantizationType[codec.upper()]
-            data = gguf.quants.quantize(values, kind)
-        parts.tensors[name] = GgufTensor(int(kind), tensor.shape, data.reshape(-1).view(np.uint8))
-    folder = ward.folder(pair.id)
-    folder.mkdir(parents=True)
-    candidate = parts.write(folder / "model.gguf")
-    return Planted(ward.subject(ward.healthy(pair.variant, "safetensors")), ward.subject(candidate))
-
-
-def _requantised(codec: str) -> Make:
-    """A real file, decoded to float16 by gguf-py and encoded anew: the decoded copy is the reference."""
-
-    def make(ward: Ward, pair: Healthy) -> Planted:
-        import gguf
-
-        original = ward.healthy(pair.variant, "gguf")
-        folder = ward.folder(pair.id)
-        folder.mkdir(parents=True)
-        kind = gguf.GGMLQuantizationType[codec.upper()]
-        parts = GgufParts(original)
-        for name, tensor in parts.tensors.items():
-            if len(tensor.shape) < 2:
-                continue
-            rows = tensor.data.reshape(tensor.shape[0], -1)
-            values = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType(tensor.kind)).astype(np.float32)
-            data = gguf.quants.quantize(np.ascontiguousarray(values), kind)
-            parts.tensors[name] = GgufTensor(int(kind), tensor.shape, data.reshape(-1).view(np.uint8))
-        candidate = parts.write(folder / "model.gguf")
-        return Planted(ward.subject(original), ward.subject(candidate))
-
-    return make
-
-
-def _bf16_folder(ward: Ward, pair: Healthy) -> Planted:
-    """Rounded to nearest even, as everybody writes BF16."""
-    patient = SafetensorsPatient(ward.healthy(pair.variant, "safetensors"))
-    for name, tensor in patient.parts.tensors.items():
-        bits = tensor.data.view("<u4").astype(np.uint64)
-        rounded = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-        patient.parts.tensors[name] = Tensor("BF16", tensor.shape, rounded.view(np.uint8))
-    candidate = patient.save(ward.folder(pair.id))
-    return Planted(ward.subject(ward.healthy(pair.variant, "gguf")), ward.subject(candidate))
 
 
 def _operated(file_format: str, edit: Callable[[Patient], None]) -> Make:

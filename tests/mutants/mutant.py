@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ class Healthy:
     group: str
     name: str
     variant: str
-    make: Callable[[Ward, Healthy], Planted]
+    make: Make
 
     @property
     def id(self) -> str:
@@ -136,6 +136,15 @@ class Healthy:
     def is_real(self) -> bool:
         """Whether it is a real model."""
         return self.variant in REAL
+
+
+Make = Callable[[Ward, Healthy], Planted]
+
+
+def each(name: str, variants: Sequence[str], make: Make) -> list[Healthy]:
+    """One pair of a kind for every variant. name: group.name"""
+    group, _, short = name.partition(".")
+    return [Healthy(group, short, variant, make) for variant in variants]
 
 
 def surgery(edit: Edit) -> Plant:
