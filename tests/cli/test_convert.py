@@ -52,6 +52,7 @@ def test_verify_says_whether_one_was_made_from_the_other(apr_command: Any, sourc
     copy = quantised_copies.quantised(source, tmp_path / "q.gguf")
     outcome = apr_command("convert", "--verify", source, copy)
     assert outcome.exit_code == 0 and "✓ made from it" in outcome.out and "bit for bit" in outcome.out
+    assert "weights    ≈ benign" in outcome.out and "different" not in outcome.out
     quantised_copies.with_wrong_scales(copy, by=1.3)
     result = apr_command("convert", "--verify", source, copy, "--json")
     assert (result.exit_code, result.json()["answer"]) == (1, "not_made")

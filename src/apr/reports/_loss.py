@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apr.reports._evidence import MARKS, WORDS, state
 from apr.reports._markdown import escaped
 from apr.reports._model_card import put_block
 from apr.reports._style import Style, paint
@@ -94,7 +95,10 @@ def card_block(report: Loss, *, title: str) -> str:
 def made_from(report: MadeFrom) -> str:
     """The answer and each link that it rests on."""
     said, style = _ANSWERS[report.answer]
-    rows = [(link.link, f"{link.verdict.replace('_', ' ')}: {visible(link.sentence)}") for link in report.links]
+    rows = []
+    for link in report.links:
+        found = state(link)
+        rows.append((link.link, f"{MARKS[found]} {WORDS[found]}: {visible(link.sentence)}"))
     return "\n".join([facts(rows), "", f"{paint(said, style)}: {visible(report.sentence)}"])
 
 
