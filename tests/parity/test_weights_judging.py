@@ -12,6 +12,7 @@ import ggml_oracle
 import tiny
 from apr.formats import open_model
 from apr.kernels import quants
+from mutants._gguf import GgufParts
 from parity.weight_defects import UP1
 from parity.weight_subjects import compared
 
@@ -36,6 +37,16 @@ def test_scales_that_are_off_are_found_though_weighted_quantisers_make_such(bloc
     result = compared(first, second)
     assert not result.is_benign
     assert result.findings[0].where["tensor"] == UP1
+
+
+@pytest.mark.parametrize(("blocks", "is_benign"), [([21], True), (list(range(20, 60)), False)])
+def test_a_file_that_says_it_was_weighted_may_have_few_such_blocks_but_no_run_of_them(
+    blocks: list[int], is_benign: bool, tmp_path: Path
+) -> None:
+    first = tiny.write(tmp_path / "first", "safetensors")
+    parts = GgufParts(stretched_scales(tiny.write(tmp_path / "second", "gguf", codec="q4_0"), blocks))
+    parts.set("quantize.imatrix.file", "some.imatrix", kind=8)
+    assert compared(first, parts.write(tmp_path / "third.gguf")).is_benign == is_benign
 
 
 @pytest.mark.parity

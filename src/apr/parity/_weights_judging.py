@@ -25,8 +25,10 @@ from apr.parity._weights_rows import Readable, Tensor, certain, copied, first_ro
 _LOCAL = 0.05
 # mean difference in half steps from which values were not rounded to the nearest: honest rounding stays under 0.25
 _BIASED = 0.5
-# blocks with a scale of their own: from so many in a file on, it was quantised with an importance matrix; share of a tensor
+# blocks with a scale of their own: from so many in a file on, it was quantised with an importance matrix, unless it says so itself, as
+# llama.cpp writes it; share of a tensor
 _LEAST_REFITTED, _MOST_REFITTED = 5, 0.1
+_SAYS_WEIGHTED = "quantize.imatrix.file"
 # share of values beyond the candidate's own rounding that both roundings explain: it may not be made from the reference
 _STRAY = 1e-4
 # still the same weights, if badly rounded
@@ -79,7 +81,7 @@ def judged(counted: Census, pool: Pool, progress: Callable[[float], None]) -> li
         for place in (match.reference, match.candidate):
             place.release()
     made_from = _is_made_from_reference(measured)
-    is_weighted = sum(one.judgement.n_refitted_blocks for one in measured) >= _LEAST_REFITTED
+    is_weighted = _is_weighted(counted, measured)
     rest = []
     for one in measured:
         own = made_from and one.codecs[0] != "f32"
@@ -125,6 +127,12 @@ def _is_made_from_reference(measured: Sequence[_Measured]) -> bool:
     telling = [b for m in measured if (b := m.judgement).n_differing and 2 * b.sum_half_reference >= b.sum_half]
     within = sum(b.n_beyond_own - b.n_refitted_own <= _STRAY * b.n for b in telling if b.n_beyond == 0)
     return bool(telling) and within * 2 >= len(telling)
+
+
+def _is_weighted(counted: Census, measured: Sequence[_Measured]) -> bool:
+    """Whether an importance matrix was used: a file says so, or enough blocks have scales of their own."""
+    says_so = any(_SAYS_WEIGHTED in side.file.metadata for side in (counted.reference, counted.candidate))
+    return says_so or sum(one.judgement.n_refitted_blocks for one in measured) >= _LEAST_REFITTED
 
 
 def _rounded(one: _Measured, *, own: bool, is_weighted: bool) -> Outcome | None:
