@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from apr.convert import _card
 from apr.formats._base import ModelFile
 from apr.models import _config_apr, _config_gguf
 from apr.models._checkpoint import Checkpoint
@@ -155,8 +156,11 @@ def _from_safetensors(checkpoint: Checkpoint, spec: TokenizerSpec) -> Carried:
     card = {key: source_metadata.pop(f"general.{key}") for key in CARD if f"general.{key}" in source_metadata}
     source_metadata |= {k: v for k, v in file.metadata.items() if k not in ("format", SAFETENSORS_KEY)}
     generation = {k: v for k, v in settings.items() if k not in (*_TOKEN_IDS, *_MADE_BY) and v is not None}
-    card = {"name": name.rstrip("/").rpartition("/")[2]} | card
-    return Carried(card, generation, source_metadata, tuple(_notes_on_documents(checkpoint)))
+    stated, notes = _card.read(file.files[0].parent)
+    said = {key: text for key in CARD if (text := stated.pop(f"general.{key}", None)) is not None}
+    card = {"name": name.rstrip("/").rpartition("/")[2]} | said | card
+    notes += tuple(_notes_on_documents(checkpoint))
+    return Carried(card, generation, stated | source_metadata, notes)
 
 
 def _notes_on_documents(checkpoint: Checkpoint) -> list[str]:
