@@ -144,7 +144,7 @@ def test_blocks_that_read_back_otherwise_are_not_kept(
 ) -> None:
     for origin in ("gguf", "safetensors"):
         source = tiny.write(tmp_path / origin, origin, WIDE)
-        monkeypatch.setattr("apr.convert._jobs.digest", lambda raw: "another")
+        monkeypatch.setattr("apr.convert._readback.digest", lambda raw: "another")
         with pytest.raises(ConversionError, match="does not read back as it was quantised"):
             transcode.convert(source, target / "q.gguf", quantize=recipe("q8_0"))
         assert leftovers(target) == []

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from apr.convert import _carried, _items, _readback, _to_apr, _to_gguf, _to_safetensors
-from apr.convert._quantise import Recipe, again, digest
+from apr.convert._hashing import Digests
+from apr.convert._quantise import Recipe, again
 from apr.convert._target import Target
 from apr.convert._to_gguf import QUANTIZATION_VERSION
 from apr.errors import ConversionError, UnsupportedError, UsageError
@@ -116,7 +117,7 @@ class Requantised(Copy):
         typed = {key: Typed("uint32", value) for key, value in added.items()}
         super().__init__(file, target, extra={**typed, **provenance})
         self.recipe = recipe
-        self.digests: dict[str, str] = {}
+        self.digests = Digests()
         shapes = {info.name: info.shape for info in file.tensors.values()}
         self.codecs = recipe.codecs(shapes, recipe.shape_of_gguf(file))
         self.specs = tuple((name, self.codecs.get(name, codec), shape) for name, codec, shape in self.specs)
@@ -138,7 +139,7 @@ class Requantised(Copy):
             codec = self.codecs.get(name, info.codec)
             if codec != info.codec:
                 raw = self.recipe.encode(name, name, self.file.array(name), codec)
-                self.digests[name] = digest(raw)
+                self.digests.add(name, raw)
             progress(raw.size)
             return raw
 
@@ -146,7 +147,9 @@ class Requantised(Copy):
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare what was written with the source, and with what was made of it."""
-        checked = _readback.check_requantised(self.file, path, self.specs, digests=self.digests, progress=progress)
+        checked = _readback.check_requantised(
+            self.file, path, self.specs, digests=self.digests.all(), progress=progress
+        )
         self.check_metadata(path)
         return [*checked, "the metadata is the same, types included, but for what says how the file was made"]
 
@@ -167,7 +170,7 @@ class Transcoding:
         self.target = target
         self.recipe = recipe
         self.provenance = provenance
-        self.digests: dict[str, str] = {}
+        self.digests = Digests()
         self.items = _items.plan_items(self.checkpoint, target.format, dequantize=dequantize, recipe=recipe)
         self.spec = _readback.read_spec(self.checkpoint)
         self.carried = _carried.read(self.checkpoint, self.spec)
@@ -191,7 +194,7 @@ class Transcoding:
             item = by_name[name]
             if item.treatment == "quantized" and self.recipe is not None:
                 raw = _items.quantised(self.checkpoint, item, self.target.format, self.recipe)
-                self.digests[item.name] = digest(raw)
+                self.digests.add(item.name, raw)
                 encoded = _items.in_order(self.checkpoint, item, raw, self.target.format)
             else:
                 encoded = _items.encoded(self.checkpoint, item, self.target.format)
@@ -218,7 +221,7 @@ class Transcoding:
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare what was written with the source, tensor by tensor."""
         checked, notes = _readback.check(
-            self.checkpoint, self.spec, path, self.items, digests=self.digests, progress=progress
+            self.checkpoint, self.spec, path, self.items, digests=self.digests.all(), progress=progress
         )
         self.notes += notes
         return checked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,11 +108,6 @@ def recipe(mixture: str, importance: Importance | None = None) -> Recipe:
             "q2_k_s needs an importance matrix, as llama.cpp's does; give --imatrix FILE: apr imatrix makes one"
         )
     return Recipe(MIXTURES[mixture], importance)
-
-
-def digest(raw: np.ndarray) -> str:
-    """What a tensor's bytes are known by until they are read back."""
-    return hashlib.sha256(np.ascontiguousarray(raw).data).hexdigest()
 
 
 def again(codecs: Iterable[str]) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from apr.convert import _config_check
+from apr.convert._hashing import digest
 from apr.convert._items import Item, are_same, encode_values, is_rope_tensor
-from apr.convert._quantise import digest
 from apr.errors import ConversionError
 from apr.formats import open_model
 from apr.formats._base import ModelFile

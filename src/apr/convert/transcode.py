@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from apr.convert import _items, _jobs, _staging, _target
+from apr.convert._hashing import hashing
 from apr.convert._quantise import Recipe
 from apr.convert._target import Overwrite, Target
 from apr.errors import ConversionError, UsageError
@@ -136,7 +137,7 @@ def convert(
         job = _jobs.job_for(file, aim, dequantize=dequantize, recipe=quantize, source_sha256=source_sha256)
         _refuse_full_disk(aim, job, n_copies=1 if measure is None else 2)
         try:
-            checked, n_bytes = _write(
+            checked, n_bytes, target_sha256 = _write(
                 file, job, aim, before, overwrite=overwrite, progress=progress or _silent, measure=measure
             )
         except OSError as exc:
@@ -160,7 +161,7 @@ def convert(
             dequantized_to=dequantize if n_dequantized else None,
             n_bytes=n_bytes,
             source_sha256=source_sha256,
-            target_sha256=digest.of_file(aim.weights),
+            target_sha256=digest.remembered([aim.weights], "sha256", lambda: target_sha256),
             checked=tuple(checked),
             notes=(*job.notes, *_idle(dequantize, n_dequantized, aim)),
             seconds=time.perf_counter() - started,
@@ -176,14 +177,14 @@ def _write(
     overwrite: Overwrite,
     progress: Report,
     measure: Measure | None,
-) -> tuple[list[str], int]:
-    """Write, compare, rename. Returns what was compared, and the bytes written."""
+) -> tuple[list[str], int, str]:
+    """Write, compare, rename. Returns what was compared, the bytes written, and the SHA-256 of the weights file."""
     writer = import_module(f"apr.formats.{aim.format}")
     with _staging.staging(aim) as staged:
         writer.write(staged.path, job.outgoing(lambda n: progress("write", n)))
-        checked = job.check(staged.path, lambda n: progress("check", n))
+        checked, sha256 = _checked(job, staged, lambda n: progress("check", n))
         if measure is not None:
-            staged = _with_metadata(staged, measure(staged.path))
+            staged, sha256 = _with_metadata(staged, measure(staged.path))
         if _stamps(file) != before:
             raise ConversionError(
                 f"{file.path} changed while it was converted; wait for its writer, then convert again"
@@ -192,7 +193,14 @@ def _write(
         n_bytes = sum(path.stat().st_size for path in folder.iterdir())
         _target.check(aim, _files_of(file), overwrite=overwrite)  # somebody may have come first
         _staging.publish(staged, aim)
-    return checked, n_bytes
+    return checked, n_bytes, sha256
+
+
+def _checked(job: _jobs.Job, staged: Target, progress: _jobs.Progress) -> tuple[list[str], str]:
+    """What was compared, and the SHA-256 of the weights file."""
+    with hashing(staged.weights) as sha256:
+        checked = job.check(staged.path, progress)
+    return checked, sha256.result()
 
 
 def _idle(dequantize: str | None, n_dequantized: int, aim: Target) -> tuple[str, ...]:
@@ -204,16 +212,16 @@ def _idle(dequantize: str | None, n_dequantized: int, aim: Target) -> tuple[str,
     )
 
 
-def _with_metadata(staged: Target, extra: Mapping[str, Any]) -> Target:
-    """A copy of a new model that says more of itself, beside it."""
+def _with_metadata(staged: Target, extra: Mapping[str, Any]) -> tuple[Target, str]:
+    """A copy of a new model that says more of itself, beside it; and its SHA-256."""
     folder = staged.path.parent / "measured"
     folder.mkdir()
     aim = replace(staged, path=folder / staged.path.name)
     with open_model(staged.path) as file:
         job = _jobs.Copy(file, aim, extra=extra)
         import_module(f"apr.formats.{aim.format}").write(aim.path, job.outgoing(lambda _: None))
-        job.check(aim.path, lambda _: None)
-    return aim
+        _, sha256 = _checked(job, aim, lambda _: None)
+    return aim, sha256
 
 
 def _counted(job: _jobs.Job) -> dict[str, int]:
