@@ -54,11 +54,6 @@ class Terminal:
         """Send keys; \\x03 is Ctrl-C, \\x04 is Ctrl-D."""
         os.write(self._fd, text.encode())
 
-    def wait_for_more(self) -> None:
-        """Read until anything comes after what was waited for last."""
-        while len(self.shown) <= self._seen + 40:
-            assert self._read(), f"nothing more came; shown: {self.shown!r}"
-
     def wait_for(self, text: str) -> str:
         """Read until a text comes after what was waited for last; return what came up to it."""
         deadline = time.monotonic() + LIMIT_S
@@ -143,7 +138,6 @@ def test_ctrl_c_ends_a_run_with_what_there_is(terminal: Any, patient_gguf: Path,
     run = terminal("run", patient_gguf, "hi", "-n", "150000", "--ignore-eos", "--record", record)
     run.wait_for("prompt tokens")
     run.wait_for("\n")
-    run.wait_for_more()  # an interrupt in the first milliseconds of a run is at times lost: see QUARANTINE.md
     run.type("\x03")
     said = run.wait_for("load")
     assert run.finish() == 130 and "tokens, interrupted" in said

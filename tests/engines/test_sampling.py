@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from array import array
 
 import numpy as np
@@ -217,3 +219,14 @@ def test_one_token_is_a_vocabulary_too() -> None:
     assert compiled is not None
     assert compiled.sample(logits, 1.0, 5, 0.5, 0.5, 0.999) == drawn(logits, Sampling(temperature=1.0), 0.999) == 0
     assert (summarize(logits, 1).top.tolist(), summarize(logits, 1).log_sum) == ([0], pytest.approx(-3.0))
+
+
+def test_greedy_choice_loads_no_random_numbers() -> None:
+    """NumPy loads them when it is first asked, and an interrupt meanwhile is lost."""
+    code = (
+        "import sys, numpy; before = set(sys.modules)\n"
+        "from apr.engines._sampling import Sampler, Sampling\n"
+        "Sampler(Sampling()); print(sorted(m for m in set(sys.modules) - before if m.startswith('numpy.random')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from apr._interrupts import held
 from apr.errors import UsageError
 from apr.kernels import _extension
 from apr.kernels.softmax import softmax
@@ -70,7 +71,7 @@ class Sampler:
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
-        self._random = np.random.Generator(np.random.PCG64(sampling.seed))
+        self._random = None if sampling.temperature < GREEDY_BELOW else _random(sampling.seed)
 
     def choose(self, logits: np.ndarray, seen: Sequence[int], *, best: int | None = None) -> int:
         """The next token id from logits, float32 [vocab_size], given the ids so far (prompt and output).
@@ -79,13 +80,18 @@ class Sampler:
         """
         s = self.sampling
         changed = penalised(logits, seen, s.repetition_penalty)
-        if s.temperature < GREEDY_BELOW:
+        if self._random is None:
             return int(np.argmax(changed)) if best is None or changed is not logits else best
         uniform = self._random.random()
         if (native := _extension.native()) is not None:
             token_id: int = native.sample(changed, s.temperature, s.top_k, s.top_p, s.min_p, uniform)
             return token_id
         return drawn(changed, s, uniform)
+
+
+def _random(seed: int) -> np.random.Generator:
+    with held():  # NumPy loads this part when it is first asked for
+        return np.random.Generator(np.random.PCG64(seed))
 
 
 def summarize(logits: np.ndarray, k: int) -> Summary:
