@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import ggml_oracle
 import tiny
@@ -208,3 +210,19 @@ def test_what_a_mixture_must_know_is_the_same_by_configuration_and_by_keys(tmp_p
         assert isinstance(file, gguf_format.GgufFile)
         found = recipe("q8_0").shape(Checkpoint(file).config), recipe("q8_0").shape_of_gguf(file)
         assert found == (_mixture.Shape(2, 2), _mixture.Shape(2, 2))
+
+
+@pytest.mark.parametrize("origin", ["gguf", "safetensors"])
+@pytest.mark.parametrize("mixture", ["f16", "bf16"])
+def test_a_folder_in_half_precision(tmp_path: Path, target: Path, origin: str, mixture: str) -> None:
+    source = tiny.write(tmp_path / "source", origin, WIDE)
+    report = transcode.convert(source, target / "half", quantize=recipe(mixture), measure=lambda _: {"apr.loss": "{}"})
+    assert report.quantized_to == mixture
+    kind = torch.float16 if mixture == "f16" else torch.bfloat16
+    found = load_file(target / "half" / "model.safetensors")
+    for name, values in tiny.tensors(WIDE).items():
+        assert torch.equal(
+            found[name], torch.from_numpy(values).to(kind) if values.ndim > 1 else torch.from_numpy(values)
+        )
+    with open_model(target / "half") as file:
+        assert file.metadata["apr.quantized"].startswith(f"{mixture} by apr") and file.metadata["apr.loss"] == "{}"

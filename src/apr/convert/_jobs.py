@@ -11,6 +11,7 @@ import numpy as np
 
 from apr.convert import _carried, _items, _readback, _to_apr, _to_gguf, _to_safetensors
 from apr.convert._hashing import Digests
+from apr.convert._items import DEQUANTIZED
 from apr.convert._quantise import Recipe, again
 from apr.convert._target import Target
 from apr.convert._to_gguf import QUANTIZATION_VERSION
@@ -216,7 +217,8 @@ class Transcoding:
             keys = _to_apr.metadata(self.checkpoint, spec, carried, items)
             return Outgoing({**keys, **self.provenance}, self.specs, in_turn)
         documents = _to_safetensors.documents(config, spec, carried, items)
-        return Outgoing(_to_safetensors.metadata(carried), self.specs, in_turn, documents)
+        said = {key: str(value) for key, value in self.provenance.items()}
+        return Outgoing({**_to_safetensors.metadata(carried), **said}, self.specs, in_turn, documents)
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare what was written with the source, tensor by tensor."""
@@ -260,8 +262,10 @@ def job_for(
     """
     if recipe is None and file.format == target.format:
         return Copy(file, target)
-    if recipe is not None and target.format == "safetensors":
-        raise UsageError("safetensors holds no quantised blocks; write .gguf or .apr")
+    if recipe is not None and target.format == "safetensors" and recipe.mixture.base not in DEQUANTIZED:
+        raise UsageError(
+            f"safetensors holds no quantised blocks; write .gguf or .apr, or take {', '.join(DEQUANTIZED)}"
+        )
     provenance = recipe.provenance(source_sha256=source_sha256) if recipe is not None else {}
     if recipe is not None and isinstance(file, GgufFile) and target.format == "gguf":
         return Requantised(file, target, recipe=recipe, provenance=provenance)
