@@ -67,19 +67,26 @@ def check_folder(*paths: Path | None) -> None:
             raise UsageError(f"{path}: {path.parent} is not a folder; create it first")
 
 
-def written(report: Any, *wanted: tuple[Path | None, Callable[[Any, Path], None]]) -> int:
-    """Write what else is asked for of a report, after the answer is out; the exit code. wanted: where, and by what."""
-    from apr.reports import _gates, text
+def written(
+    report: Any, *wanted: tuple[Path | None, Callable[[Any, Path], None]], option: str = "", what: str = "report"
+) -> int:
+    """Write what else is asked for of a report, which took minutes: the answer is out before anything can fail. The exit code.
 
+    wanted:  where, and by what
+    option:  that asked for it, where an error should name it
+    """
+    from apr.reports import text
+
+    sys.stdout.flush()
     exit_code: int = report.exit_code
     for path, save in wanted:
         if path is None:
             continue
         try:
             save(report, path)
-            click.echo(_gates.written_line(path), err=True)
+            click.echo(text.written_line(path, what=what), err=True)
         except (OSError, UsageError) as exc:
-            click.echo(text.problem(f"{path}: {exc}"), err=True)
+            click.echo(text.problem(f"{option} {path}: {exc}".lstrip()), err=True)
             exit_code = _NO_PAGE
     return exit_code
 
@@ -192,22 +199,15 @@ def testing(doing: str = "comparing") -> Iterator[Callable[[str, float], None] |
 
 
 def finish(report: ParityReport | WhyReport, said: str, *, as_json: bool, html: Path | None) -> int:
-    """Print the result, write the page; the exit code. The answer took minutes: it is out before anything can fail."""
-    from apr.reports import _parity, json, text
+    """Print the result, write the page; the exit code."""
+    from apr.reports import json
 
     click.echo(json.dumps(report) if as_json else said)
     if html is None:
         return report.exit_code
-    sys.stdout.flush()
     from apr.reports import html as pages
 
-    try:
-        pages.save(report, html)
-    except (OSError, UsageError) as exc:
-        click.echo(text.problem(f"--html {html}: {exc}"), err=True)
-        return _NO_PAGE
-    click.echo(_parity.written_line(html), err=True)
-    return report.exit_code
+    return written(report, (html, pages.save), option="--html")
 
 
 class _Line:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,10 +10,6 @@ from apr import _folder
 from apr.cli._options import json_option, subject_argument
 from apr.errors import UsageError
 
-if TYPE_CHECKING:
-    from apr.bench._report import BenchReport
-
-_NOT_WRITTEN = 2
 # "openai" is behind a network, and what it runs on is not this machine; "fake" is no model
 _PEERS = [name for name in _folder.names("apr.engines") if name not in ("openai", "fake")]
 
@@ -97,7 +91,7 @@ def command(
     from apr.bench import measure
     from apr.cli import _chain, _progress
     from apr.engines._subject import parse
-    from apr.reports import _bench, json
+    from apr.reports import _bench, _bench_svg, json
 
     if svg is not None and not svg.parent.is_dir():
         raise UsageError(f"--svg {svg}: {svg.parent} is not a folder; create it first")
@@ -115,18 +109,4 @@ def command(
     with _chain.testing("measuring") as progress:
         report = measure.bench(model, vs=vs, settings=settings, tell=progress or (lambda phase, done: None))
     click.echo(json.dumps(report) if as_json else _bench.bench(report))
-    return report.exit_code if svg is None or _drawn(report, svg) else _NOT_WRITTEN
-
-
-def _drawn(report: BenchReport, path: Path) -> bool:
-    """Write the picture; it took minutes, so the answer is out before anything can fail."""
-    from apr.reports import _bench, _bench_svg, text
-
-    sys.stdout.flush()
-    try:
-        _bench_svg.save(report, path)
-    except (OSError, UsageError) as exc:
-        click.echo(text.problem(f"--svg {path}: {exc}"), err=True)
-        return False
-    click.echo(_bench.written_line(path), err=True)
-    return True
+    return _chain.written(report, (svg, _bench_svg.save), option="--svg", what="picture")

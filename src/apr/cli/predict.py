@@ -58,7 +58,7 @@ def run(file: Path, out: Path | None, as_json: bool) -> int:
     """
     from apr.cli import _chain
     from apr.ledger import _experiment, prediction
-    from apr.reports import _predict, json
+    from apr.reports import _predict, json, text
 
     found = prediction.read(file)
     target = _free(out or file.with_name(f"{file.stem}.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"))
@@ -68,7 +68,7 @@ def run(file: Path, out: Path | None, as_json: bool) -> int:
             found, save=lambda made: json.save(made, target), tell=progress or (lambda what, share: None)
         )
     click.echo(json.dumps(report) if as_json else _predict.predict(report))
-    click.echo(_predict.written_line(target), err=True)
+    click.echo(text.written_line(target, what="result"), err=True)
     return report.exit_code
 
 

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 from apr.reports._style import paint
 from apr.reports._table import facts, size, table, terminal_columns
-from apr.reports.text import _aside, _plural, visible
+from apr.reports.text import _plural, visible
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apr.bench._report import BenchReport, SpeedRow
     from apr.bench._rounds import Ratio, Spread
 
@@ -60,11 +58,6 @@ def plot(rows: Sequence[SpeedRow]) -> str:
             f"  {label:<{wide}}  {_bar(row.decode_tok_per_s.median, limit, most)} {_figure(row.decode_tok_per_s.median)}"
         )
     return "\n".join(lines)
-
-
-def written_line(path: Path) -> str:
-    """Where the picture went, in one line for standard error."""
-    return _aside(f"picture written to {path}")
 
 
 def _about(report: BenchReport) -> list[tuple[str, str]]:

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 from apr.reports._marks import MARKS
 from apr.reports._style import paint
 from apr.reports._table import facts, hanging, width
-from apr.reports.text import _aside, _plural, visible
+from apr.reports.text import _plural, visible
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apr.qa.gate import Coverage, GateResult, Report
 
 _FINDINGS_SHOWN = 10
@@ -68,11 +66,6 @@ def next_command(report: Report) -> str | None:
     if report.reference is not None:
         return f"apr why {visible(shlex.quote(report.reference))} {model}"
     return f"apr why {model}"
-
-
-def written_line(path: Path) -> str:
-    """Where a report went, in one line for standard error."""
-    return _aside(f"report written to {path}")
 
 
 def _head(report: Report) -> str:

@@ -26,8 +26,6 @@ from apr.reports._table import _wrapped, facts, terminal_columns, width
 from apr.reports.text import _aside, _plural, visible
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from apr.parity._link import Finding, LinkResult
     from apr.parity._report import ParityReport, Proof, WhyReport
 
@@ -74,11 +72,6 @@ def why(report: WhyReport) -> str:
         blocks += [block for result in report.links if result.link == report.link and (block := detail(result))]
     blocks.append(f"{_verdict(state_of(report))}; {report.seconds:.1f} s" + _records(report.records))
     return "\n\n".join(blocks) + _next(report)
-
-
-def written_line(path: Path) -> str:
-    """Where the page went, in one line for standard error."""
-    return _aside(f"report written to {path}")
 
 
 def not_kept_line(side: str, reason: str) -> str:

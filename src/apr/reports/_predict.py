@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from apr.reports._style import Style, paint
 from apr.reports._table import facts
-from apr.reports.text import _aside, _plural, visible
+from apr.reports.text import _plural, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from apr.ledger._differences import Difference
     from apr.ledger._experiment import PredictionResult, PredictReport
@@ -39,11 +38,6 @@ def predict(report: PredictReport) -> str:
     changed = "" if report.is_unchanged else "; " + paint("the file was changed since", "red")
     blocks.append(f"{fixed}{changed}; {report.seconds:.1f} s")
     return "\n\n".join(blocks)
-
-
-def written_line(path: Path) -> str:
-    """Where the result went, in one line for standard error."""
-    return _aside(f"result written to {path}")
 
 
 def _prediction(result: PredictionResult) -> str:

@@ -218,6 +218,11 @@ def _shares(result: Inspection) -> str:
     return table((*header, *([""] if len(rows[0]) > len(header) else [])), rows, right=(1, 2, 3))
 
 
+def written_line(path: Path, *, what: str = "report") -> str:
+    """Where something went, in one line for standard error."""
+    return _aside(f"{what} written to {path}")
+
+
 def _aside(sentence: str) -> str:
     return paint(f"apr: {visible(sentence)}", "dim", stream=sys.stderr)
 
