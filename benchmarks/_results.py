@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import _machine
 
 from apr.bench import _rounds
 from apr.bench._machine import is_busy
-from apr.bench._rounds import Rounds, limit_fraction, ratios
+from apr.bench._rounds import Rounds, Segment, limit_fraction, ratios
 
 FOLDER = _machine.REPOSITORY / "build" / "bench"
 
@@ -59,6 +60,27 @@ class Results:
         FOLDER.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             print(json.dumps(row), file=file)
+
+    def add_duel(
+        self, case: str, name: str, unit: str, segments: Mapping[str, Sequence[Segment]], **more: Any
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Append a row of "apr" beside "llama.cpp", in turns; the medians, and how many times as fast ours is."""
+        values = {entry: [segment.value for segment in found] for entry, found in segments.items()}
+        others = [segment.others_cores for segment in segments["apr"]]
+        above, below = ("llama.cpp", "apr") if unit == "s" else ("apr", "llama.cpp")
+        times_as_fast = ratio(values[above], values[below])
+        self.add(
+            case,
+            name,
+            unit,
+            values["apr"],
+            ratio_to={"llama.cpp": times_as_fast},
+            llama_cpp=values["llama.cpp"],
+            others_cores=others,
+            busy_rounds=sum(map(is_busy, others)),
+            **more,
+        )
+        return {entry: statistics.median(found) for entry, found in values.items()}, times_as_fast
 
     def add_contest(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import _models
 import _options
 import numpy as np
 from _contest import say
-from _results import Results, ratio
+from _results import Results
 
 from apr.bench import _machine
 from apr.bench._rounds import Segment, in_turns
@@ -96,22 +95,16 @@ def _contest(
             "llama.cpp": _theirs(codec, values, weights, threads),
         }
         segments = in_turns(entries, rounds=given.rounds)
-        rates = {name: [segment.value for segment in found] for name, found in segments.items()}
-        others = [segment.others_cores for segment in segments["apr"]]
-        ratio_to = ratio(rates["apr"], rates["llama.cpp"])
-        medians = {name: statistics.median(found) for name, found in rates.items()}
-        say(
-            f"{codec} {kind}, {_options.in_words(threads)}, {instruction_set}: {medians['apr']:.3f} GB/s, "
-            f"llama.cpp {medians['llama.cpp']:.4f} GB/s, {ratio_to['median']:.1f} times"
-        )
         about = {
             "codec": codec, "importance": weights is not None, "threads": threads, "shape": list(values.shape),
             "tensor": given.tensor, "model_file": given.model, "instruction_set": instruction_set,
         }  # fmt: skip
-        results.add(
-            f"{kind}, {_options.in_words(threads)}", codec, "GB/s", rates["apr"], ratio_to={"llama.cpp": ratio_to},
-            llama_cpp=rates["llama.cpp"], others_cores=others, busy_rounds=sum(map(_machine.is_busy, others)), **about,
-        )  # fmt: skip
+        case = f"{kind}, {_options.in_words(threads)}"
+        medians, ratio_to = results.add_duel(case, codec, "GB/s", segments, **about)
+        say(
+            f"{codec} {kind}, {_options.in_words(threads)}, {instruction_set}: {medians['apr']:.3f} GB/s, "
+            f"llama.cpp {medians['llama.cpp']:.4f} GB/s, {ratio_to['median']:.1f} times"
+        )
         if given.json:
             print(json.dumps({**about, "gb_per_s": medians, "ratio": ratio_to}), flush=True)
 

@@ -7,7 +7,6 @@ processes of their own, in turns, on all cores. The tensors of both files must b
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 import _models
 from _contest import say
 from _options import PEERS
-from _results import Results, ratio
+from _results import Results
 
 from apr.bench import _machine
 from apr.bench._rounds import Segment, in_turns
@@ -46,17 +45,10 @@ def main() -> None:
             entries = {"apr": _timed(_convert(source, ours, mixture)), "llama.cpp": _timed(command)}
             segments = in_turns(entries, rounds=given.rounds)
             _check_equal(ours, theirs, mixture)
-            seconds = {name: [segment.value for segment in found] for name, found in segments.items()}
-            others = [segment.others_cores for segment in segments["apr"]]
-            ratio_to = ratio(seconds["llama.cpp"], seconds["apr"])
-            medians = {name: statistics.median(found) for name, found in seconds.items()}
+            medians, ratio_to = results.add_duel("whole file", mixture, "s", segments, model_file=given.model)
             say(
                 f"{mixture}: {medians['apr']:.2f} s, llama.cpp {medians['llama.cpp']:.2f} s, {ratio_to['median']:.1f} times as fast"
             )
-            results.add(
-                "whole file", mixture, "s", seconds["apr"], ratio_to={"llama.cpp": ratio_to}, llama_cpp=seconds["llama.cpp"],
-                others_cores=others, busy_rounds=sum(map(_machine.is_busy, others)), model_file=given.model,
-            )  # fmt: skip
 
 
 def _parsed() -> argparse.Namespace:
