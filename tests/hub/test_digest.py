@@ -67,3 +67,9 @@ def test_a_memory_that_cannot_be_read_or_written_is_no_error(
     (tmp_path / "other").write_text("a file where a folder should be")
     monkeypatch.setenv("APR_HOME", str(tmp_path / "other"))
     assert digest.of_file(file) == expected
+
+
+def test_a_digest_that_was_computed_meanwhile_is_not_computed_again(file: Path) -> None:
+    assert digest.remember(file, "d") == "d" == digest.of_file(file)
+    file.write_bytes(b"other weights")
+    assert digest.of_file(file) == hashlib.sha256(b"other weights").hexdigest()

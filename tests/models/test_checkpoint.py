@@ -13,7 +13,7 @@ import tiny
 from apr.errors import BadMetadata, MissingTensor, ShapeMismatch
 from apr.formats import open_model
 from apr.kernels import quants
-from apr.models._checkpoint import Checkpoint, deinterleaved_rows, expected_tensors, interleaved_rows
+from apr.models._checkpoint import Checkpoint, are_same, deinterleaved_rows, expected_tensors, interleaved_rows
 from apr.models._rope import llama3_factors
 from config_variants import LLAMA3
 
@@ -235,3 +235,12 @@ def test_a_folder_without_a_configuration_says_so(tmp_path: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(BadMetadata, match=r"no config\.json"):
         opened_path(folder)
+
+
+def test_arrays_are_compared_beyond_the_first_piece() -> None:
+    one = np.zeros((1 << 22) + 5, dtype=np.uint8)
+    other = one.copy()
+    assert are_same(one, other) and not are_same(one, one[:-1]) and not are_same(one[:-1], one)
+    other[-1] = 1
+    assert not are_same(one, other)
+    assert are_same(one[:0], other[:0])

@@ -18,14 +18,13 @@ from apr.errors import ConversionError, UnsupportedError
 from apr.formats._ggml_types import NUMBERS as GGML_NUMBERS
 from apr.formats.safetensors import BITS
 from apr.kernels import quants
-from apr.models._checkpoint import GLOBAL_NAMES, ROPE_FACTOR_TENSORS, Checkpoint, interleaved_rows
+from apr.models._checkpoint import GLOBAL_NAMES, ROPE_FACTOR_TENSORS, Checkpoint, are_same, interleaved_rows
 
 Treatment = Literal["kept", "recoded", "dequantized", "quantized"]
 Dequantize = Literal["f32", "f16", "bf16"]
 
 APR_CODECS = ("f32", "f16", "bf16", "q4_k", "q6_k")  # what every reader of `.apr` decodes
 DEQUANTIZED = ("f32", "f16", "bf16")
-_PIECE = 1 << 22
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -110,12 +109,6 @@ def refuse_strangers(checkpoint: Checkpoint) -> None:
                 f"{checkpoint.file.path}: the configuration ties the output head to the embedding, and the file holds another {_HEAD}; "
                 "set tie_word_embeddings to false if it is meant, or remove the tensor"
             )
-
-
-def are_same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two flat arrays are equal; compared in pieces, so that nothing of their size is made."""
-    pieces = range(0, max(one.size, other.size), _PIECE)
-    return one.size == other.size and all(np.array_equal(one[i : i + _PIECE], other[i : i + _PIECE]) for i in pieces)
 
 
 def is_rope_tensor(name: str) -> bool:

@@ -83,20 +83,20 @@ class Copy:
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare the copy with its source."""
-        checked = _readback.check_copy(self.file, path, progress=progress)
-        self.check_metadata(path)
+        with open_model(path) as written:
+            checked = _readback.check_copy(self.file, written, progress=progress)
+            self.check_metadata(written)
         types = ", types included" if isinstance(self.file, GgufFile) else ""
         return [*checked, f"the metadata is the same{types}"]
 
-    def check_metadata(self, path: Path) -> None:
+    def check_metadata(self, written: ModelFile) -> None:
         """Raise ConversionError unless they read back as they are, with their types."""
         wanted = self._metadata()
-        with open_model(path) as written:
-            if dict(written.metadata) != {key: getattr(value, "value", value) for key, value in wanted.items()}:
-                raise ConversionError("the metadata reads back differently")
-            types: Mapping[str, str] = getattr(written, "value_types", {})
-            if any(types[key] != value.kind for key, value in wanted.items() if isinstance(value, Typed)):
-                raise ConversionError("the metadata reads back with other types")
+        if dict(written.metadata) != {key: getattr(value, "value", value) for key, value in wanted.items()}:
+            raise ConversionError("the metadata reads back differently")
+        types: Mapping[str, str] = getattr(written, "value_types", {})
+        if any(types[key] != value.kind for key, value in wanted.items() if isinstance(value, Typed)):
+            raise ConversionError("the metadata reads back with other types")
 
     def _metadata(self) -> dict[str, Any]:
         if isinstance(self.file, GgufFile):
@@ -148,10 +148,11 @@ class Requantised(Copy):
 
     def check(self, path: Path, progress: Progress) -> list[str]:
         """Compare what was written with the source, and with what was made of it."""
-        checked = _readback.check_requantised(
-            self.file, path, self.specs, digests=self.digests.all(), progress=progress
-        )
-        self.check_metadata(path)
+        with open_model(path) as written:
+            checked = _readback.check_requantised(
+                self.file, written, self.specs, digests=self.digests.all(), progress=progress
+            )
+            self.check_metadata(written)
         return [*checked, "the metadata is the same, types included, but for what says how the file was made"]
 
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from apr.convert import _config_check
 from apr.convert._hashing import digest
-from apr.convert._items import Item, are_same, encode_values, is_rope_tensor
+from apr.convert._items import Item, encode_values, is_rope_tensor
 from apr.errors import ConversionError
 from apr.formats import open_model
 from apr.formats._base import ModelFile
 from apr.kernels import quants
-from apr.models._checkpoint import Checkpoint
+from apr.models._checkpoint import Checkpoint, are_same
 from apr.tokenizer import spec_of
 from apr.tokenizer.fingerprint import fingerprint
 from apr.tokenizer.spec import TokenizerSpec, is_padding
@@ -241,27 +241,26 @@ def refuse_difference(name: str, before: np.ndarray, after: np.ndarray, *, shape
 
 def check_requantised(
     source: ModelFile,
-    path: Path,
+    written: ModelFile,
     specs: Sequence[tuple[str, str, tuple[int, ...]]],
     *,
     digests: Mapping[str, str],
     progress: Progress,
 ) -> list[str]:
     """As `check_copy`, for a copy some of whose tensors were quantised: those in `digests`."""
-    with open_model(path) as written:
-        checked = list(written.verify())
-        found = [(name, info.codec, info.shape) for name, info in written.tensors.items()]
-        if found != list(specs):
-            raise ConversionError("the written file does not hold the tensors that it should, in their order")
-        for name, codec, shape in specs:
-            raw = written.raw(name)
-            if name in digests:
-                refuse_other_blocks(name, raw, digests)
-            else:
-                refuse_difference(name, source.raw(name), raw, shape=shape, codec=codec)
-                source.release(name, 0, raw.size)
-            written.release(name, 0, raw.size)
-            progress(raw.size)
+    checked = list(written.verify())
+    found = [(name, info.codec, info.shape) for name, info in written.tensors.items()]
+    if found != list(specs):
+        raise ConversionError("the written file does not hold the tensors that it should, in their order")
+    for name, codec, shape in specs:
+        raw = written.raw(name)
+        if name in digests:
+            refuse_other_blocks(name, raw, digests)
+        else:
+            refuse_difference(name, source.raw(name), raw, shape=shape, codec=codec)
+            source.release(name, 0, raw.size)
+        written.release(name, 0, raw.size)
+        progress(raw.size)
     kept = len(specs) - len(digests)
     return [
         *checked,
@@ -270,20 +269,19 @@ def check_requantised(
     ]
 
 
-def check_copy(source: ModelFile, path: Path, *, progress: Progress) -> list[str]:
+def check_copy(source: ModelFile, written: ModelFile, *, progress: Progress) -> list[str]:
     """As `check`, for a copy within one format: tensors in the same order, metadata and side files."""
-    with open_model(path) as written:
-        checked = list(written.verify())
-        if list(written.tensors) != list(source.tensors):
-            raise ConversionError("the written file does not hold the source's tensors in the source's order")
-        for name, info in source.tensors.items():
-            found = written.tensors[name]
-            if (found.codec, found.shape) != (info.codec, info.shape):
-                raise ConversionError(f"tensor {name!r} reads back as {found.codec} {list(found.shape)}")
-            refuse_difference(name, source.raw(name), written.raw(name), shape=info.shape, codec=info.codec)
-            source.release(name, 0, info.n_bytes)
-            written.release(name, 0, info.n_bytes)
-            progress(info.n_bytes)
-        if dict(written.documents) != dict(source.documents):
-            raise ConversionError("the side files read back differently")
-        return [*checked, f"{len(source.tensors)} tensors are the source's byte for byte, in the same order"]
+    checked = list(written.verify())
+    if list(written.tensors) != list(source.tensors):
+        raise ConversionError("the written file does not hold the source's tensors in the source's order")
+    for name, info in source.tensors.items():
+        found = written.tensors[name]
+        if (found.codec, found.shape) != (info.codec, info.shape):
+            raise ConversionError(f"tensor {name!r} reads back as {found.codec} {list(found.shape)}")
+        refuse_difference(name, source.raw(name), written.raw(name), shape=info.shape, codec=info.codec)
+        source.release(name, 0, info.n_bytes)
+        written.release(name, 0, info.n_bytes)
+        progress(info.n_bytes)
+    if dict(written.documents) != dict(source.documents):
+        raise ConversionError("the side files read back differently")
+    return [*checked, f"{len(source.tensors)} tensors are the source's byte for byte, in the same order"]

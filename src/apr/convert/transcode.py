@@ -161,7 +161,7 @@ def convert(
             dequantized_to=dequantize if n_dequantized else None,
             n_bytes=n_bytes,
             source_sha256=source_sha256,
-            target_sha256=digest.remembered([aim.weights], "sha256", lambda: target_sha256),
+            target_sha256=digest.remember(aim.weights, target_sha256),
             checked=tuple(checked),
             notes=(*job.notes, *_idle(dequantize, n_dequantized, aim)),
             seconds=time.perf_counter() - started,

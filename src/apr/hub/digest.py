@@ -20,6 +20,11 @@ def of_file(path: Path) -> str:
     return remembered([path], "sha256", lambda: sha256_of(path))
 
 
+def remember(path: Path, sha256: str) -> str:
+    """The SHA-256 of a file that was computed while it was written; it is not computed again."""
+    return remembered([path], "sha256", lambda: sha256)
+
+
 def of_files(paths: Iterable[Path]) -> str:
     """SHA-256 of one file; for several, the SHA-256 of what `sha256sum` prints for them, sorted by name."""
     files = sorted(paths)

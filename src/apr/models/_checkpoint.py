@@ -27,6 +27,8 @@ GLOBAL_NAMES = {
     "lm_head.weight": "output.weight",
 }
 ROPE_FACTOR_TENSORS = ("rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight")
+# bytes or values that are compared at once
+_PIECE = 1 << 22
 
 Convention = Literal["hf", "gguf"]
 
@@ -175,6 +177,12 @@ class Checkpoint:
         if module not in heads or not info.shape or info.shape[0] % (2 * heads[module]):
             return None
         return deinterleaved_rows(info.shape[0], heads[module])
+
+
+def are_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two flat arrays are equal; compared in pieces, so that nothing of their size is made."""
+    pieces = range(0, one.size, _PIECE)
+    return one.size == other.size and all(np.array_equal(one[i : i + _PIECE], other[i : i + _PIECE]) for i in pieces)
 
 
 def deinterleaved_rows(n_rows: int, num_heads: int) -> np.ndarray:

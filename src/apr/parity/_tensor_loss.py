@@ -13,7 +13,7 @@ import numpy as np
 
 from apr.kernels import quants
 from apr.parity._weights_census import Match
-from apr.parity._weights_rows import CHUNK_ELEMENTS, Tensor
+from apr.parity._weights_rows import Tensor, chunks
 
 # by bits: each is held against the first type of another width below it that its rows fit
 DESCENDING = (
@@ -69,10 +69,8 @@ def measure(match: Match) -> TensorLoss:
     below = _below(codec, reference.shape)
     sums = _Sums(block, below)
     n_rows = match.n_rows if match.n_rows is not None else reference.shape[0]
-    step = max(1, CHUNK_ELEMENTS // max(1, reference.shape[1]))
-    for start in range(0, n_rows, step):
-        rows = slice(start, min(start + step, n_rows))
-        sums.add(start, reference.read(rows).values, candidate.read(rows).values)
+    for rows in chunks((n_rows, reference.shape[1])):
+        sums.add(rows.start, reference.read(rows).values, candidate.read(rows).values)
     return sums.loss(match.name, codec)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from apr.models._checkpoint import Place
+from apr.models._checkpoint import Place, are_same
 
 _AT_ONCE = 1 << 22
 
@@ -25,10 +25,7 @@ def same_bytes(a: Place, b: Place, *, n_rows: int | None = None) -> bool:
     if n_rows is not None:
         first, second = (_head(place, raw, n_rows) for place, raw in ((a, first), (b, second)))
     if is_same_order:
-        return first.size == second.size and all(
-            np.array_equal(first[at : at + _AT_ONCE], second[at : at + _AT_ONCE])
-            for at in range(0, first.size, _AT_ONCE)
-        )
+        return are_same(first, second)
     rows = a.info.shape[0]
     if first.size != second.size or first.size % rows:
         return False
