@@ -129,13 +129,13 @@ def _home(config: pytest.Config) -> Path:
 def _headline(report: ParityReport) -> str:
     """The verdict in a line: what pytest shows of a failure in its summary."""
     from apr.parity._link import Finding
+    from apr.reports._evidence import WORDS
     from apr.reports.text import visible
 
     def cause(findings: Iterable[Finding]) -> str:
         return next((f" ({f.cause})" for f in findings if not f.is_benign), "")
 
-    words = {"different": "different", "not_comparable": "not comparable", "cannot_tell": "cannot tell"}
-    said = words.get(report.verdict, report.verdict)
+    said = WORDS[report.verdict]
     deciding = next((r for r in report.links if r.verdict == report.verdict and not r.is_benign), None)
     if deciding is None:
         return f"{said}: no link was compared, and that is no pass"
